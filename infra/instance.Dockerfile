@@ -12,8 +12,10 @@
 #   /run/reef                in/ from the platform, out/ to it (bind mounts)
 #   /tmp, /run/claw          memory
 ARG BASE=debian:bookworm-slim
+# The base of the stage that speaks to npm and PyPI; nothing of it but their packages is shipped.
+ARG BUILD_BASE=debian:bookworm-slim
 
-FROM ${BASE} AS openclaw
+FROM ${BUILD_BASE} AS openclaw
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3-pip \
     && pip install --no-cache-dir --disable-pip-version-check --root-user-action=ignore --target=/opt/pip \
@@ -55,9 +57,11 @@ RUN groupadd --gid 10001 claw \
     && ln -s /opt/openclaw/node_modules/openclaw/openclaw.mjs /usr/local/bin/openclaw \
     && ln -s /opt/npm/bin/npm-cli.js /usr/local/bin/npm \
     && ln -s /opt/npm/bin/npx-cli.js /usr/local/bin/npx
-ENV REEF_OPENCLAW_DIR=/opt/openclaw LANG=C.UTF-8
+ENV LANG=C.UTF-8
 WORKDIR /workspace
 ENTRYPOINT ["/usr/local/bin/reef-instance"]
-CMD ["door"]
+CMD ["door", "--run-dir", "/run/reef", "--state-dir", "/var/lib/reef", \
+     "--home", "/home/claw", "--workspace", "/workspace", "--openclaw", "/opt/openclaw", \
+     "--isolation", "container", "--hands-uid", "10001", "--hands-gid", "10001"]
 ARG BINARY=target/dist/reef-instance
 COPY ${BINARY} /usr/local/bin/reef-instance

@@ -60,4 +60,7 @@ stop() {
     say "stopped the Docker Engine that was started here"
 }
 
-"${1:-start}"
+case ${1:-start} in
+start | stop | answers) "${1:-start}" ;;
+*) die "docker.sh start | stop | answers" ;;
+esac
