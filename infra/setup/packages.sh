@@ -16,7 +16,7 @@ set_run() {
     need curl curl
     need gcc cc
     need git git
-    need libc6-dev ldconfig
+    [ -e /usr/include/stdlib.h ] || missing+=(libc6-dev) # only recommended by gcc
     need npm npm
 }
 
