@@ -10,8 +10,13 @@ cd "$ROOT"
 
 # image DOCKERFILE NAME TAG DIRECTORY BUILD_BASE BASE
 image() {
+    local before after
+    before=$(docker image inspect -f '{{.Id}}' "$2:$3" 2>/dev/null || true)
     run_quietly "image $2:$3" "$CACHE/images/$2-$3.log" docker build --force-rm -f "infra/$1.Dockerfile" \
         --build-arg "BUILD_BASE=$5" --build-arg "BASE=$6" --build-arg "BINARY=target/$4/$2" -t "$2:$3" .
+    after=$(docker image inspect -f '{{.Id}}' "$2:$3")
+    # The one that it replaces would stay behind nameless; refused, rightly, while an instance runs it.
+    [ -z "$before" ] || [ "$before" = "$after" ] || docker image rm "$before" >/dev/null 2>&1 || true
 }
 
 case ${1:-} in

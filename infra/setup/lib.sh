@@ -4,7 +4,7 @@
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034  # used by the scripts that source this file
-CACHE=${REEF_CACHE_DIR:-$ROOT/.cache}
+CACHE=$ROOT/.cache
 
 say() { printf '\033[2mreef:\033[0m %s\n' "$*" >&2; }
 

@@ -43,7 +43,7 @@ no_services() {
     [ ! -e $policy ] || return 0
     printf '#!/bin/sh\nexit 101\n' >$policy
     chmod 755 $policy
-    trap "rm -f $policy" EXIT
+    trap 'rm -f /usr/sbin/policy-rc.d' EXIT
 }
 
 install() {
