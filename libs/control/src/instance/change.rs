@@ -1,0 +1,166 @@
+//! Start, stop, restart, delete, restore and patch.
+
+use std::collections::BTreeMap;
+
+use reef_db::{InstanceRow, IntentChange, OperationRow};
+use reef_model::{Desired, InstanceId, OperationKind, OperationStatus, Timestamp};
+
+use super::{
+    Actor,
+    create::{valid_env, valid_idle_timeout, valid_name},
+    operation::insert_operation,
+};
+use crate::{Control, ControlError, EventKind, OperationError};
+
+/// A verb that changes what the owner wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Bring it up.
+    Start,
+    /// Bring it down, data kept.
+    Stop,
+    /// Down and up.
+    Restart,
+    /// Soft delete.
+    Delete,
+    /// Undo of a soft delete: stopped again, data as it was.
+    Restore,
+}
+
+impl Verb {
+    fn kind(self) -> OperationKind {
+        match self {
+            Self::Start => OperationKind::Start,
+            Self::Stop => OperationKind::Stop,
+            Self::Restart => OperationKind::Restart,
+            Self::Delete => OperationKind::Delete,
+            Self::Restore => OperationKind::Restore,
+        }
+    }
+
+    /// Going down may always cut in; anything else waits for what is under way.
+    fn supersedes(self) -> bool {
+        matches!(self, Self::Stop | Self::Delete)
+    }
+
+    fn change(self, row: &InstanceRow, control: &Control, now: Timestamp) -> Result<IntentChange, ControlError> {
+        let is_deleted = row.desired == Desired::Deleted;
+        match self {
+            Self::Restore if is_deleted => Ok(IntentChange::to(Desired::Stopped)),
+            Self::Restore => Err(ControlError::Conflict("the instance is not deleted; there is nothing to restore".into())),
+            _ if is_deleted => Err(ControlError::Conflict("the instance is deleted; restore it first".into())),
+            Self::Start => Ok(IntentChange::to(Desired::Running)),
+            Self::Stop => Ok(IntentChange::to(Desired::Stopped)),
+            Self::Restart => Ok(IntentChange { bump_generation: true, ..IntentChange::to(Desired::Running) }),
+            Self::Delete => Ok(IntentChange {
+                deleted_at: Some(now),
+                purge_at: Some(now + control.policy().restore_window),
+                ..IntentChange::to(Desired::Deleted)
+            }),
+        }
+    }
+}
+
+/// What an owner may change of an instance; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct PatchInstance {
+    /// 1 to 64 characters.
+    pub name: Option<String>,
+    /// 60 s to 30 days.
+    pub idle_timeout_seconds: Option<u32>,
+    /// The whole new environment; takes effect at the next start.
+    pub env: Option<BTreeMap<String, String>>,
+    /// Only if the row is as the caller read it.
+    pub expected_updated_at: Option<Timestamp>,
+}
+
+impl Control {
+    /// Changes what the owner wants; the operation ends when it is so.
+    ///
+    /// Repeating a verb whose goal is set already returns its operation, or one that has succeeded.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Busy`], [`ControlError::Conflict`];
+    /// [`ControlError::EntitlementRequired`] where a restore finds no free entitlement.
+    pub async fn command(&self, actor: &Actor, id: InstanceId, verb: Verb) -> Result<(InstanceRow, OperationRow), ControlError> {
+        let now = self.now();
+        let mut tx = self.db().write().await?;
+        let row = tx.lookup_instance(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
+        let change = verb.change(&row, self, now)?;
+        let mut superseded = None;
+        if let Some(running) = tx.running_operation(id).await? {
+            if running.kind == verb.kind() && verb != Verb::Restart {
+                return Ok((row, running));
+            }
+            if !verb.supersedes() {
+                return Err(ControlError::Busy { id: running.id, kind: running.kind });
+            }
+            let error = OperationError {
+                code: "superseded".into(),
+                message: format!("a later {} took its place", verb.kind()),
+            };
+            superseded = tx.finish_operation(running.id, OperationStatus::Failed, Some(&error), now).await?;
+        }
+        if verb == Verb::Restore {
+            tx.claim_entitlement(actor.tenant, id, Some(row.plan), now).await?.ok_or(ControlError::EntitlementRequired)?;
+        }
+        if verb == Verb::Delete {
+            tx.release_entitlement(id).await?;
+        }
+        let row = tx.set_intent(actor.tenant, id, &change, now).await?.ok_or(ControlError::NotFound)?;
+        let operation = insert_operation(&mut tx, &row, verb.kind(), now).await?;
+        tx.insert_audit(&actor.entry(audit_action(verb), &id.to_string()), now).await?;
+        tx.commit().await?;
+        for operation in superseded.iter().chain([&operation]) {
+            self.tell_operation(operation).await;
+        }
+        self.tell_instance(&row).await;
+        self.queue().push(id);
+        Ok((row, operation))
+    }
+
+    /// Changes name, idle timeout or environment.
+    ///
+    /// # Errors
+    /// [`ControlError::NotFound`], [`ControlError::Invalid`], [`ControlError::Stale`].
+    pub async fn patch_instance(&self, actor: &Actor, id: InstanceId, patch: PatchInstance) -> Result<InstanceRow, ControlError> {
+        let name = patch.name.as_deref().map(valid_name).transpose()?;
+        let idle = patch.idle_timeout_seconds.map(valid_idle_timeout).transpose()?;
+        patch.env.as_ref().map_or(Ok(()), valid_env)?;
+        let now = self.now();
+        let mut tx = self.db().write().await?;
+        let row = tx.lookup_instance(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
+        if patch.expected_updated_at.is_some_and(|expected| expected != row.updated_at) {
+            return Err(ControlError::Stale);
+        }
+        let idle = idle.map(|idle| i64::try_from(idle.as_secs()).unwrap_or(i64::MAX));
+        let row = tx
+            .update_instance(actor.tenant, id, name.as_deref(), idle, patch.env.as_ref(), now)
+            .await?
+            .ok_or(ControlError::NotFound)?;
+        tx.insert_audit(&actor.entry("instance.update", &id.to_string()), now).await?;
+        tx.commit().await?;
+        self.tell_instance(&row).await;
+        Ok(row)
+    }
+
+    /// Removes the row of an instance whose data is gone; the last act of the reconciler.
+    pub(crate) async fn purge(&self, row: &InstanceRow) -> Result<(), ControlError> {
+        let mut tx = self.db().write().await?;
+        tx.purge_instance(row.id).await?;
+        tx.insert_audit(&Actor::system(row.user_id).entry("instance.purge", &row.id.to_string()), self.now()).await?;
+        tx.commit().await?;
+        self.tell(row.user_id, row.id, EventKind::Purged).await;
+        Ok(())
+    }
+}
+
+fn audit_action(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Start => "instance.start",
+        Verb::Stop => "instance.stop",
+        Verb::Restart => "instance.restart",
+        Verb::Delete => "instance.delete",
+        Verb::Restore => "instance.restore",
+    }
+}

@@ -1,0 +1,166 @@
+//! Create: one transaction takes the entitlement, writes the instance, its operation and its audit row.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use reef_auth::{InviteCode, random_token};
+use reef_db::{InstanceRow, NewInstance, OperationRow};
+use reef_model::{InstanceId, OperationKind, Plan};
+
+use super::{Actor, operation::insert_operation, seal};
+use crate::{Control, ControlError};
+
+const MAX_NAME_CHARS: usize = 64;
+const MAX_ENV_VARS: usize = 64;
+const MAX_ENV_BYTES: usize = 32 * 1024;
+const IDLE_RANGE_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 24 * 3600;
+
+/// What a caller may choose of a new instance.
+#[derive(Debug, Clone, Default)]
+pub struct CreateInstance {
+    /// 1 to 64 characters; none: a made one.
+    pub name: Option<String>,
+    /// An invite code to redeem for this instance.
+    pub invite_code: Option<String>,
+    /// The plan that is expected of the entitlement.
+    pub plan: Option<Plan>,
+    /// Another image than the default.
+    pub image: Option<String>,
+    /// 60 s to 30 days.
+    pub idle_timeout_seconds: Option<u32>,
+    /// Environment of the agent's processes.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Control {
+    /// Makes an instance; it comes up in the background.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] by field, [`ControlError::InviteInvalid`], [`ControlError::EntitlementRequired`].
+    pub async fn create_instance(
+        &self,
+        actor: &Actor,
+        wish: CreateInstance,
+    ) -> Result<(InstanceRow, OperationRow), ControlError> {
+        let id = InstanceId::generate();
+        let name = match wish.name {
+            Some(name) => valid_name(&name)?,
+            None => made_name(id),
+        };
+        valid_env(&wish.env)?;
+        let idle_timeout = match wish.idle_timeout_seconds {
+            Some(seconds) => valid_idle_timeout(seconds)?,
+            None => self.policy().idle_timeout,
+        };
+        let now = self.now();
+        let mut tx = self.db().write().await?;
+        let entitlement = match &wish.invite_code {
+            Some(code) => {
+                let code: InviteCode = code.parse().map_err(|_| ControlError::InviteInvalid)?;
+                let invite = tx.redeem_invite(&code.hash(), now).await?.ok_or(ControlError::InviteInvalid)?;
+                tx.insert_entitlement(&reef_db::NewEntitlement::from_invite(actor.tenant, &invite), now).await?;
+                tx.claim_entitlement(actor.tenant, id, wish.plan.or(Some(invite.plan)), now).await?
+            }
+            None => tx.claim_entitlement(actor.tenant, id, wish.plan, now).await?,
+        }
+        .ok_or(ControlError::EntitlementRequired)?;
+        let row = tx
+            .insert_instance(
+                &NewInstance {
+                    id,
+                    user_id: actor.tenant,
+                    name,
+                    plan: entitlement.plan,
+                    runtime: self.runtime().kind(),
+                    isolation: self.runtime().isolation(),
+                    image: wish.image,
+                    env: wish.env,
+                    idle_timeout_seconds: i64::try_from(idle_timeout.as_secs()).unwrap_or(i64::MAX),
+                    door_token_enc: seal(self.secrets(), id, "door", &random_token()),
+                    gateway_token_enc: seal(self.secrets(), id, "gateway", &random_token()),
+                },
+                now,
+            )
+            .await?;
+        let operation = insert_operation(&mut tx, &row, OperationKind::Create, now).await?;
+        tx.insert_audit(&actor.entry("instance.create", &id.to_string()), now).await?;
+        tx.commit().await?;
+        self.tell_instance(&row).await;
+        self.tell_operation(&operation).await;
+        self.queue().push(id);
+        Ok((row, operation))
+    }
+}
+
+pub(super) fn valid_name(name: &str) -> Result<String, ControlError> {
+    let name = name.trim();
+    let length = name.chars().count();
+    if length == 0 || length > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        return Err(ControlError::Invalid {
+            field: "name",
+            message: format!("give 1 to {MAX_NAME_CHARS} printable characters"),
+        });
+    }
+    Ok(name.to_owned())
+}
+
+pub(super) fn valid_idle_timeout(seconds: u32) -> Result<Duration, ControlError> {
+    if IDLE_RANGE_SECONDS.contains(&seconds) {
+        return Ok(Duration::from_secs(u64::from(seconds)));
+    }
+    Err(ControlError::Invalid {
+        field: "idle_timeout_seconds",
+        message: format!("give {} to {} seconds", IDLE_RANGE_SECONDS.start(), IDLE_RANGE_SECONDS.end()),
+    })
+}
+
+pub(super) fn valid_env(env: &BTreeMap<String, String>) -> Result<(), ControlError> {
+    let refuse = |message: String| Err(ControlError::Invalid { field: "env", message });
+    if env.len() > MAX_ENV_VARS || env.iter().map(|(k, v)| k.len() + v.len()).sum::<usize>() > MAX_ENV_BYTES {
+        return refuse(format!("give at most {MAX_ENV_VARS} variables of {MAX_ENV_BYTES} bytes together"));
+    }
+    for (name, value) in env {
+        let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            && name.bytes().next().is_some_and(|b| !b.is_ascii_digit());
+        if !is_name {
+            return refuse(format!("{name:?} is not a variable name: use letters, digits and _"));
+        }
+        // These decide how the platform runs the gateway.
+        let is_ours = ["REEF_", "OPENCLAW_", "LD_"].iter().any(|prefix| name.starts_with(prefix))
+            || matches!(name.as_str(), "HOME" | "PATH" | "NODE_OPTIONS");
+        if is_ours {
+            return refuse(format!("{name} is set by the platform; choose another name"));
+        }
+        if value.contains('\0') {
+            return refuse(format!("the value of {name} holds a NUL byte"));
+        }
+    }
+    Ok(())
+}
+
+/// A name that a person can tell from others in a list.
+fn made_name(id: InstanceId) -> String {
+    let text = id.to_string();
+    format!("claw-{}", &text[text.len() - 6..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_the_platform_owns() {
+        for name in ["PATH", "OPENCLAW_GATEWAY_TOKEN", "REEF_X", "LD_PRELOAD", "1A", "", "A=B", "A-B"] {
+            let env = BTreeMap::from([(name.to_owned(), "x".to_owned())]);
+            assert!(valid_env(&env).is_err(), "{name}");
+        }
+        assert!(valid_env(&BTreeMap::from([("API_KEY".to_owned(), "x".to_owned())])).is_ok());
+    }
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(valid_name("  a b ").unwrap(), "a b");
+        assert!(valid_name("   ").is_err());
+        assert!(valid_name(&"x".repeat(65)).is_err());
+        assert!(valid_name("a\u{7}").is_err());
+    }
+}

@@ -1,0 +1,273 @@
+//! Takes the planned steps and records the facts. Thin: every choice is in [`super::plan`].
+
+use std::time::Duration;
+
+use reef_db::{Fact, InstanceRow};
+use reef_model::{Desired, InstanceId, OperationStatus, Power, Status};
+use reef_runtime::{InstanceSpec, Observed, RuntimeError};
+
+use super::plan::{Decision, Door, Intent, Step, plan, retry_delay};
+use crate::{Control, ControlError, Lease, OperationError};
+
+/// How long an instance may take to go down before it is killed.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long a door may take to answer a look.
+const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// When a step fails for a reason of ours (database, engine, lease), look again after this long.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+/// More steps than any plan needs: a net under a plan that does not settle.
+const MAX_STEPS: usize = 8;
+/// Failed starts after which an operation that waits for `ready` is given up; the reconciler goes on trying.
+const FAILURES_TO_GIVE_UP: i32 = 3;
+
+/// Brings one instance to where its owner wants it, or as far as it goes now.
+pub(super) async fn converge(control: &Control, id: InstanceId) {
+    match converge_leased(control, id).await {
+        Ok(Some(delay)) => control.queue().push_after(id, delay),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::warn!(instance = %id, error = &error as &dyn std::error::Error, "reconcile failed");
+            control.queue().push_after(id, AFTER_ERROR);
+        }
+    }
+}
+
+/// Returns when to look again; `None`: there is nothing left to look at.
+async fn converge_leased(control: &Control, id: InstanceId) -> Result<Option<Duration>, ControlError> {
+    // An instance that is as it should be costs no lease and no write.
+    match look(control, id).await? {
+        Look::Gone => return Ok(None),
+        Look::Row(seen) if seen.is_steady() => return Ok(Some(seen.recheck())),
+        Look::Row(_) => {}
+    }
+    let Some(lease) = Lease::claim(control, format!("instance:{id}")).await? else {
+        return Ok(Some(AFTER_ERROR));
+    };
+    let outcome = tokio::select! {
+        outcome = take_steps(control, id) => outcome,
+        // Another replica works here now; a step that is cut off is safe.
+        () = lease.lost() => Ok(Some(AFTER_ERROR)),
+    };
+    lease.release().await;
+    outcome
+}
+
+async fn take_steps(control: &Control, id: InstanceId) -> Result<Option<Duration>, ControlError> {
+    for _ in 0..MAX_STEPS {
+        let seen = match look(control, id).await? {
+            Look::Gone => return Ok(None),
+            Look::Row(seen) => seen,
+        };
+        match seen.decision.step {
+            Step::Settled(_) => {
+                record(control, &seen.row, &seen.fact).await?;
+                return Ok(Some(seen.recheck()));
+            }
+            Step::Start => start(control, &seen.row, seen.fact).await?,
+            Step::Stop => {
+                record(control, &seen.row, &seen.fact).await?;
+                control.runtime().stop(id, STOP_GRACE).await?;
+                control.model_access().release(id);
+            }
+            Step::Fail => {
+                control.runtime().stop(id, STOP_GRACE).await?;
+                let reason = seen.decision.reason.clone().or_else(|| how_it_died(seen.observed.as_ref()));
+                fail(control, &seen.row, seen.fact, reason).await?;
+            }
+            Step::Purge => {
+                control.runtime().remove(id).await?;
+                control.model_access().release(id);
+                control.purge(&seen.row).await?;
+                return Ok(None);
+            }
+        }
+    }
+    tracing::error!(instance = %id, "the plan does not settle");
+    Ok(Some(AFTER_ERROR))
+}
+
+enum Look {
+    Gone,
+    Row(Box<Seen>),
+}
+
+struct Seen {
+    row: InstanceRow,
+    observed: Option<Observed>,
+    decision: Decision,
+    fact: Fact,
+    has_operation: bool,
+}
+
+impl Seen {
+    fn is_steady(&self) -> bool {
+        matches!(self.decision.step, Step::Settled(_)) && self.fact == Fact::of(&self.row) && !self.has_operation
+    }
+
+    fn recheck(&self) -> Duration {
+        match self.decision.step {
+            Step::Settled(delay) => delay,
+            Step::Start | Step::Stop | Step::Fail | Step::Purge => AFTER_ERROR,
+        }
+    }
+}
+
+async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
+    let observed = control.runtime().inspect(id).await?;
+    let Some(row) = control.db().lookup_instance_any(id).await? else {
+        // Without a row nobody can reach it. Its data stays: the database may be the one that lost something.
+        if observed.is_some_and(|run| run.power != Power::Stopped) {
+            tracing::warn!(instance = %id, "stopping an instance that the database does not know; its data is kept");
+            control.runtime().stop(id, STOP_GRACE).await?;
+        }
+        return Ok(Look::Gone);
+    };
+    let is_up = row.desired == Desired::Running
+        && observed.as_ref().is_some_and(|run| run.power == Power::Running && run.generation == row.generation);
+    let door = if is_up {
+        // A restarted control plane has no model socket until it looks.
+        control.model_access().serve(id, &control.runtime().run_dir(id).await?).await?;
+        match tokio::time::timeout(DOOR_TIMEOUT, control.door_status(&row, None)).await {
+            Ok(Ok(status)) => Door::Answered(status),
+            Ok(Err(_)) | Err(_) => Door::Silent,
+        }
+    } else {
+        Door::Silent
+    };
+    let decision = plan(&intent_of(&row), observed.as_ref(), &door, control.now());
+    if let (true, Door::Answered(status)) = (is_up, &door) {
+        control.watch_door(&row, status.revision);
+    }
+    let fact = fact_of(control, &row, observed.as_ref(), &door, &decision);
+    let has_operation = control.db().running_operation(id).await?.is_some();
+    Ok(Look::Row(Box::new(Seen { row, observed, decision, fact, has_operation })))
+}
+
+fn intent_of(row: &InstanceRow) -> Intent {
+    Intent {
+        desired: row.desired,
+        generation: row.generation,
+        is_provisioned: row.provisioned_at.is_some(),
+        failures: u32::try_from(row.failures).unwrap_or(0),
+        retry_at: row.retry_at,
+        purge_at: row.purge_at,
+    }
+}
+
+fn fact_of(control: &Control, row: &InstanceRow, observed: Option<&Observed>, door: &Door, decision: &Decision) -> Fact {
+    let mut fact = Fact::of(row);
+    fact.status = decision.status;
+    fact.status_reason = decision.reason.clone();
+    fact.power = observed.map_or(Power::Stopped, |run| run.power);
+    fact.sandbox_id = observed.map(|run| run.handle.clone()).filter(|handle| !handle.is_empty());
+    if let Some(run) = observed {
+        fact.observed_generation = run.generation;
+        fact.started_at = run.started_at.or(fact.started_at);
+    }
+    if let Door::Answered(status) = door {
+        fact.isolation = Some(status.isolation);
+        fact.openclaw_version = status.openclaw_version.clone().or_else(|| fact.openclaw_version.take());
+    }
+    if decision.status == Status::Ready {
+        fact.provisioned_at = fact.provisioned_at.or_else(|| Some(control.now()));
+        fact.failures = 0;
+        fact.retry_at = None;
+    }
+    fact
+}
+
+async fn start(control: &Control, row: &InstanceRow, fact: Fact) -> Result<(), ControlError> {
+    record(control, row, &fact).await?;
+    let run_dir = control.runtime().run_dir(row.id).await?;
+    control.model_access().serve(row.id, &run_dir).await?;
+    let tokens = control.tokens_of(row)?;
+    let spec = InstanceSpec {
+        id: row.id,
+        tenant: row.user_id,
+        generation: row.generation,
+        limits: row.plan.limits(),
+        image: row.image.clone(),
+        env: row.env.0.clone(),
+        door_token: tokens.door,
+        gateway_token: tokens.gateway,
+    };
+    match control.runtime().ensure_started(&spec, STOP_GRACE).await {
+        Ok(_) => record(control, row, &Fact { retry_at: None, ..fact }).await,
+        Err(error) => {
+            if matches!(error, RuntimeError::Failed { .. }) {
+                tracing::warn!(instance = %row.id, error = &error as &dyn std::error::Error, "start failed");
+            }
+            // `Display` is the step alone: the cause may name paths of this machine.
+            fail(control, row, fact, Some(error.to_string())).await
+        }
+    }
+}
+
+async fn fail(control: &Control, row: &InstanceRow, fact: Fact, reason: Option<String>) -> Result<(), ControlError> {
+    let failures = row.failures.saturating_add(1);
+    let delay = retry_delay(u32::try_from(failures).unwrap_or(u32::MAX));
+    let fact = Fact {
+        status: Status::Error,
+        status_reason: reason.or(fact.status_reason),
+        failures,
+        retry_at: Some(control.now() + delay),
+        ..fact
+    };
+    record(control, row, &fact).await
+}
+
+fn how_it_died(observed: Option<&Observed>) -> Option<String> {
+    let exit = observed?.exit?;
+    Some(if exit.is_oom {
+        format!("the instance ran out of memory and was killed (exit code {})", exit.code)
+    } else {
+        format!("the instance stopped by itself with exit code {}; see its logs", exit.code)
+    })
+}
+
+/// Writes the facts and, in the same transaction, the end of the operation that they fulfil; then tells followers.
+async fn record(control: &Control, row: &InstanceRow, fact: &Fact) -> Result<(), ControlError> {
+    let operation = control.db().running_operation(row.id).await?;
+    let outcome = operation.as_ref().and_then(|_| outcome(row, fact));
+    if *fact == Fact::of(row) && outcome.is_none() {
+        return Ok(());
+    }
+    let mut tx = control.db().write().await?;
+    let Some(after) = tx.record_fact(row.id, fact, control.now()).await? else {
+        return Ok(());
+    };
+    let finished = match (operation, outcome) {
+        (Some(operation), Some(outcome)) => {
+            let (status, error) = match outcome {
+                Ok(()) => (OperationStatus::Succeeded, None),
+                Err(error) => (OperationStatus::Failed, Some(error)),
+            };
+            tx.finish_operation(operation.id, status, error.as_ref(), control.now()).await?
+        }
+        _ => None,
+    };
+    tx.commit().await?;
+    control.tell_instance(&after).await;
+    if let Some(operation) = finished {
+        control.tell_operation(&operation).await;
+    }
+    Ok(())
+}
+
+/// Returns how the instance's running operation ends with these facts; `None`: it goes on.
+fn outcome(row: &InstanceRow, fact: &Fact) -> Option<Result<(), OperationError>> {
+    let is_reached = match row.desired {
+        Desired::Running => fact.status == Status::Ready && fact.observed_generation == row.generation,
+        Desired::Stopped => fact.status == Status::Stopped,
+        Desired::Deleted => fact.status == Status::Deleted,
+    };
+    if is_reached {
+        return Some(Ok(()));
+    }
+    (fact.failures >= FAILURES_TO_GIVE_UP).then(|| {
+        Err(OperationError {
+            code: "start_failed".into(),
+            message: fact.status_reason.clone().unwrap_or_else(|| "the instance does not come up".into()),
+        })
+    })
+}

@@ -1,0 +1,86 @@
+//! The instance reconciler: compares intent (database) with fact (runtime, door) and converges, one step at a time.
+//!
+//! It takes no input: a wake only says where to look first, and the periodic pass over everything is the truth. It may be
+//! killed at any instruction. Work on one instance is exclusive: within the process by [`Queue`], across replicas by
+//! a lease row that is renewed while a step runs and whose loss cuts the step off.
+
+mod apply;
+pub mod plan;
+mod queue;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use reef_model::InstanceId;
+use reef_runtime::Hint;
+use tokio::{sync::Semaphore, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use queue::Queue;
+
+use crate::Control;
+
+/// How often everything is compared, wakes or not.
+const FULL_PASS: Duration = Duration::from_secs(30);
+/// Instances worked on at once; the runtime is bound by two cores' worth of starting gateways.
+const PARALLEL: usize = 4;
+const PAGE: u32 = 500;
+
+/// Runs the reconciler until `shutdown`; a step under way is given up, which is safe.
+pub async fn run(control: Arc<Control>, shutdown: CancellationToken) {
+    let tasks = TaskTracker::new();
+    let permits = Arc::new(Semaphore::new(PARALLEL));
+    let mut hints = control.runtime().hints();
+    let mut next_full = Instant::now();
+    loop {
+        let queue = control.queue();
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            Some(hint) = hints.next() => match hint {
+                Hint::Instance(id) => queue.push(id),
+                Hint::All => next_full = Instant::now(),
+            },
+            () = control.db().changed() => next_full = Instant::now(),
+            () = tokio::time::sleep_until(next_full) => {
+                next_full = Instant::now() + FULL_PASS;
+                if let Err(error) = enqueue_all(&control).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "could not list instances");
+                }
+            }
+            (id, turn) = queue.take() => {
+                let (control, permits, shutdown) = (control.clone(), permits.clone(), shutdown.clone());
+                tasks.spawn(async move {
+                    let _turn = turn;
+                    let Ok(_permit) = permits.acquire().await else { return };
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = apply::converge(&control, id) => {}
+                    }
+                });
+            }
+        }
+    }
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Puts every instance that the database or the runtime knows into the queue.
+async fn enqueue_all(control: &Control) -> Result<(), crate::ControlError> {
+    let mut ids = BTreeSet::new();
+    let mut after: Option<InstanceId> = None;
+    loop {
+        let page = control.db().list_instances_any(after, PAGE).await?;
+        after = page.last().map(|row| row.id);
+        let is_last = page.len() < PAGE as usize;
+        ids.extend(page.into_iter().map(|row| row.id));
+        if is_last {
+            break;
+        }
+    }
+    let found = control.runtime().list().await?;
+    ids.extend(found.into_iter().map(|observed| observed.id));
+    for id in ids {
+        control.queue().push(id);
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! kill -9 in the middle of a stream: nothing missed, nothing twice, and the turn's status is true.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use serde_json::json;
+
+use crate::{
+    platform::{Client, Platform, doors_below},
+    sse::{SseEvent, text_of},
+};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Twenty words, so that there is a middle.
+const MESSAGE: &str = "a1 a2 a3 a4 a5 a6 a7 a8 a9 a10 a11 a12 a13 a14 a15 a16 a17 a18 a19 a20";
+
+/// Begins a turn and returns its session with the events up to the third delta.
+async fn begin(client: &Client, instance: &str) -> (String, Vec<SseEvent>) {
+    let mut stream = client.stream(instance, json!({"message": MESSAGE})).await;
+    let mut events = Vec::new();
+    while events.iter().filter(|e: &&SseEvent| e.name == "message.delta").count() < 3 {
+        events.push(stream.next().await.expect("the stream goes on"));
+    }
+    let session = events[0].data["session_id"].as_str().unwrap().to_owned();
+    (session, events)
+}
+
+/// Follows on from what was seen, over as many connections as it takes, to the end of the turn.
+async fn finish(client: &Client, instance: &str, session: &str, events: &mut Vec<SseEvent>) {
+    let all = tokio::time::timeout(PATIENCE, async {
+        while !events.last().is_some_and(SseEvent::is_terminal) {
+            let after = events.last().map_or(0, |e| e.id);
+            let Some(mut stream) = client.follow(instance, session, after).await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            events.extend(stream.until(SseEvent::is_terminal).await);
+        }
+    });
+    assert!(all.await.is_ok(), "the turn never ended: {events:?}");
+}
+
+/// What was seen over several connections is what the log says, once each, and its status is true.
+async fn assert_true(client: &Client, instance: &str, session: &str, events: &[SseEvent]) {
+    let mut replay = client.follow(instance, session, 0).await.unwrap();
+    let logged = replay.until(SseEvent::is_terminal).await;
+    assert_eq!(events, logged, "seen over several connections and read at once");
+    assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id));
+
+    let turn_id = events[0].data["turn_id"].as_str().unwrap();
+    let (_, turn) = client.call("GET", &format!("/api/instances/{instance}/chat/turns/{turn_id}"), None).await;
+    let last = events.last().unwrap();
+    assert_eq!(format!("turn.{}", turn["status"].as_str().unwrap()), last.name);
+    let text = text_of(events);
+    assert_eq!(turn["reply"].as_str().unwrap(), text);
+    if last.name == "turn.completed" {
+        assert!(text.contains(MESSAGE), "completed means whole: {text}");
+    } else {
+        assert_eq!(last.name, "turn.interrupted", "{last:?}");
+    }
+}
+
+async fn survives(kill_it: impl AsyncFnOnce(&mut Platform)) {
+    let mut platform = Platform::start(&[]).await;
+    let client = platform.operator().await;
+    let instance = client.instance().await;
+    let (session, mut events) = begin(&client, &instance).await;
+    kill_it(&mut platform).await;
+    finish(&client, &instance, &session, &mut events).await;
+    assert_true(&client, &instance, &session, &events).await;
+
+    // And it goes on as if nothing had been.
+    let (status, turn) = client
+        .call("POST", &format!("/api/instances/{instance}/chat"), Some(json!({"message": "still there", "session_id": session})))
+        .await;
+    assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_kill_of_the_control_plane_mid_stream() {
+    survives(async |platform: &mut Platform| {
+        platform.kill();
+        platform.restart().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_kill_of_the_door_mid_stream() {
+    survives(async |platform: &mut Platform| kill_one(platform, " door ")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_kill_of_the_gateway_mid_stream() {
+    survives(async |_: &mut Platform| kill_gateway()).await;
+}
+
+fn command_line(pid: i32) -> Option<String> {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
+}
+
+fn kill_one(platform: &Platform, word: &str) {
+    let found: Vec<_> = doors_below(&platform.data_dir())
+        .into_iter()
+        .filter(|pid| command_line(pid.as_raw()).is_some_and(|line| line.contains(word)))
+        .collect();
+    assert!(!found.is_empty(), "no process with {word:?}");
+    for pid in found {
+        kill(pid, Signal::SIGKILL).unwrap();
+    }
+}
+
+/// The gateway runs in namespaces of its own, but has a process id out here too. Tests that boot one run one at a time.
+fn kill_gateway() {
+    let gateways: Vec<i32> = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("openclaw"))
+                || command_line(*pid).is_some_and(|line| line.contains("openclaw.mjs") && !line.contains("bwrap"))
+        })
+        .collect();
+    assert!(!gateways.is_empty(), "no gateway runs");
+    for pid in gateways {
+        // A helper of the gateway may already have gone with it.
+        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+    }
+}

@@ -1,0 +1,8 @@
+//! End to end: the real `reef` binary, the real `reef-instance`, the real OpenClaw; nothing is faked but the model.
+//!
+//! `REEF_BIN`, `REEF_INSTANCE_BIN` and `REEF_OPENCLAW_DIR` say where they are; `make test` sets them.
+
+mod crash;
+mod first_five_minutes;
+mod platform;
+mod sse;

@@ -1,0 +1,240 @@
+//! A running `reef serve` in a directory of its own, and a client of it.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::sse::SseStream;
+
+const EMAIL: &str = "operator@reef.test";
+const PASSWORD: &str = "a-long-operator-password";
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory with a server that can be killed and started again.
+pub struct Platform {
+    dir: tempfile::TempDir,
+    port: u16,
+    env: Vec<(String, String)>,
+    child: Option<Child>,
+    output: Arc<Mutex<String>>,
+}
+
+impl Platform {
+    /// Starts a server with `env` on top of the plain local defaults.
+    pub async fn start(env: &[(&str, &str)]) -> Self {
+        let mut platform = Self {
+            dir: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+            child: None,
+            output: Arc::default(),
+        };
+        platform.restart().await;
+        platform
+    }
+
+    pub fn base(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// What the server has printed so far.
+    pub fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Starts the server (again) and waits until it is ready.
+    pub async fn restart(&mut self) {
+        let mut command = Command::new(required("REEF_BIN"));
+        command
+            .arg("serve")
+            .env("REEF_LISTEN", format!("127.0.0.1:{}", self.port))
+            .env("REEF_DATA_DIR", self.data_dir())
+            .env("REEF_ADMIN_EMAIL", EMAIL)
+            .env("REEF_ADMIN_PASSWORD", PASSWORD)
+            .env("REEF_INSTANCE_BIN", required("REEF_INSTANCE_BIN"))
+            .env("REEF_OPENCLAW_DIR", required("REEF_OPENCLAW_DIR"))
+            .envs(self.env.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().expect("reef starts");
+        collect(child.stdout.take().unwrap(), self.output.clone());
+        collect(child.stderr.take().unwrap(), self.output.clone());
+        self.child = Some(child);
+        let ready = format!("{}/readyz", self.base());
+        let client = reqwest::Client::new();
+        let is_up = tokio::time::timeout(START_PATIENCE, async {
+            loop {
+                if let Ok(response) = client.get(&ready).send().await
+                    && response.status().is_success()
+                {
+                    return;
+                }
+                let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+                assert!(ended.is_none(), "reef ended with {ended:?}:\n{}", self.output());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        assert!(is_up.await.is_ok(), "reef did not become ready:\n{}", self.output());
+    }
+
+    /// Kills the server as a power cut would: no handler runs.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+
+    /// Signs in as the operator and mints a key with every scope.
+    pub async fn operator(&self) -> Client {
+        let session = reqwest::Client::new();
+        let origin = self.base();
+        let post = |path: &str, body: Value, cookie: Option<String>| {
+            let mut request = session.post(format!("{origin}{path}")).header("origin", &origin).json(&body);
+            if let Some(cookie) = cookie {
+                request = request.header("cookie", cookie);
+            }
+            request.send()
+        };
+        let response =
+            post("/api/auth/login", json!({"email": EMAIL, "password": PASSWORD}), None).await.unwrap();
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let key = post("/api/keys", json!({"name": "e2e"}), Some(cookie.clone())).await.unwrap();
+        let key: Value = key.json().await.unwrap();
+        Client {
+            base: self.base(),
+            key: key["secret"].as_str().expect("a secret").to_owned(),
+            cookie,
+            http: reqwest::Client::new(),
+        }
+    }
+}
+
+impl Drop for Platform {
+    fn drop(&mut self) {
+        self.kill();
+        // Instances outlive the server on purpose: end those of this directory.
+        for door in doors_below(&self.data_dir()) {
+            let _ = nix::sys::signal::kill(door, nix::sys::signal::Signal::SIGKILL);
+        }
+        if std::thread::panicking() {
+            eprintln!("--- output of reef ---\n{}", self.output());
+        }
+    }
+}
+
+/// Returns the processes whose command line names the directory.
+pub fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
+    let needle = dir.to_string_lossy().into_owned();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| {
+            std::fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&needle))
+        })
+        .map(nix::unistd::Pid::from_raw)
+        .collect()
+}
+
+/// An account's key (and the operator's cookie) against one server.
+#[derive(Clone)]
+pub struct Client {
+    pub base: String,
+    pub key: String,
+    cookie: String,
+    pub http: reqwest::Client,
+}
+
+impl Client {
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request = self
+            .http
+            .request(method.parse().unwrap(), format!("{}{path}", self.base))
+            .bearer_auth(&self.key);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or(Value::Null))
+    }
+
+    pub async fn invite(&self) -> String {
+        let response = self
+            .http
+            .post(format!("{}/api/admin/invites", self.base))
+            .header("origin", &self.base)
+            .header("cookie", &self.cookie)
+            .json(&json!({"max_uses": 100}))
+            .send()
+            .await
+            .unwrap();
+        let body: Value = response.json().await.unwrap();
+        body["code"].as_str().unwrap_or_else(|| panic!("no code in {body}")).to_owned()
+    }
+
+    /// Makes an instance and waits until it is ready.
+    pub async fn instance(&self) -> String {
+        let code = self.invite().await;
+        let (status, body) =
+            self.call("POST", "/api/instances?wait=120", Some(json!({"invite_code": code}))).await;
+        assert_eq!(status, 201, "{body}");
+        assert_eq!(body["status"], "ready", "{body}");
+        body["id"].as_str().unwrap().to_owned()
+    }
+
+    pub async fn stream(&self, instance: &str, body: Value) -> SseStream {
+        let response = self
+            .http
+            .post(format!("{}/api/instances/{instance}/chat/stream", self.base))
+            .bearer_auth(&self.key)
+            .json(&body)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(response.status(), 200, "{}", response.status());
+        SseStream::new(response)
+    }
+
+    /// Follows every event of a session after `after`.
+    pub async fn follow(&self, instance: &str, session: &str, after: u64) -> Option<SseStream> {
+        let url = format!(
+            "{}/api/instances/{instance}/chat/events?session_id={session}&after={after}&deltas=true",
+            self.base
+        );
+        let response = self.http.get(url).bearer_auth(&self.key).send().await.ok()?;
+        response.status().is_success().then(|| SseStream::new(response))
+    }
+}
+
+fn required(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set; run the tests by `make test`"))
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn collect(from: impl std::io::Read + Send + 'static, into: Arc<Mutex<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            let mut text = into.lock().unwrap();
+            text.push_str(&line);
+            text.push('\n');
+        }
+    });
+}
