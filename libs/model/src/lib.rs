@@ -4,6 +4,7 @@
 //! types directly. To add an entity, add its id in [`id`]; to add a state, add it to its enum and let the
 //! compiler show every place that must decide what it means.
 
+pub mod account;
 pub mod id;
 pub mod instance;
 pub mod plan;
@@ -11,6 +12,7 @@ pub mod scope;
 pub mod text;
 pub mod time;
 
+pub use account::{ActorKind, EntitlementSource, InviteKind, Revoked, Role};
 pub use id::{
     ApiKeyId, AuditId, ChatSessionId, CommandId, EntitlementId, HostId, InstanceId, InviteId, MessageId,
     OperationId, ParseIdError, RequestId, SessionId, TurnId, UserId,

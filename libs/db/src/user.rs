@@ -1,0 +1,87 @@
+//! Accounts.
+
+use reef_model::{Role, Timestamp, UserId};
+
+use crate::{Page, Sql, statement::statements};
+
+/// An account.
+#[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct UserRow {
+    /// The id; also the tenant.
+    pub id: UserId,
+    /// The address, normalised.
+    pub email: String,
+    /// What to call them.
+    pub name: Option<String>,
+    /// Argon2id, as a PHC string.
+    pub password_hash: String,
+    /// Tenant or operator.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was deleted.
+    pub deleted_at: Option<Timestamp>,
+}
+
+impl std::fmt::Debug for UserRow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("UserRow").field("id", &self.id).field("role", &self.role).finish_non_exhaustive()
+    }
+}
+
+/// A new account; the fields are those of [`UserRow`].
+#[derive(Clone)]
+#[expect(missing_docs, reason = "said at the fields of UserRow")]
+pub struct NewUser {
+    pub id: UserId,
+    pub email: String,
+    pub name: Option<String>,
+    pub password_hash: String,
+    pub role: Role,
+    pub created_at: Timestamp,
+}
+
+macro_rules! columns {
+    () => {
+        "id, email, name, password_hash, role, created_at, deleted_at"
+    };
+}
+
+statements! {
+    /// Returns an account that is not deleted.
+    pub Db.lookup_user(id: UserId) -> Option<UserRow>
+        = Sql::same(concat!("SELECT ", columns!(), " FROM users WHERE id = $1 AND deleted_at IS NULL")),
+        [id];
+
+    /// Returns the account with this normalised address, unless deleted.
+    pub Db.lookup_user_by_email(email: &str) -> Option<UserRow>
+        = Sql::same(concat!("SELECT ", columns!(), " FROM users WHERE email = $1 AND deleted_at IS NULL")),
+        [email];
+
+    /// Returns a page of all accounts that are not deleted, newest first.
+    pub Db.list_users(page: Page) -> Vec<UserRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM users WHERE id < $1 AND deleted_at IS NULL ORDER BY id DESC LIMIT $2"
+        )),
+        [page.bound(), page.limit];
+
+    /// Returns the first operator.
+    pub Tx.lookup_operator() -> Option<UserRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id LIMIT 1"
+        )),
+        [];
+
+    /// Inserts an account; a conflict with [`crate::Unique::UserEmail`] where the address is taken.
+    pub Tx.insert_user(new: &NewUser) -> One<UserRow>
+        = Sql::same(concat!(
+            "INSERT INTO users (id, email, name, password_hash, role, created_at) VALUES ($1, $2, $3, $4, $5, $6) RETURNING ",
+            columns!()
+        )),
+        [new.id, &new.email, new.name.as_deref(), &new.password_hash, new.role, new.created_at];
+
+    /// Replaces a password's hash.
+    pub Tx.set_password(id: UserId, password_hash: &str) -> Count
+        = Sql::same("UPDATE users SET password_hash = $2 WHERE id = $1 AND deleted_at IS NULL"),
+        [id, password_hash];
+}
