@@ -3,7 +3,7 @@
 #   reef-base:bookworm   Debian 12, minimal, as debian:bookworm-slim
 #   reef-base:dev        the same, trusting this machine's CA bundle, so that npm and pip work while
 #                        building behind an inspecting proxy; for tests and development only
-# Skipped when they exist.
+# Skipped when they exist and the bundle is still the same.
 set -euo pipefail
 . "$(dirname "$0")/../setup/lib.sh"
 . "$(dirname "$0")/lib.sh"
@@ -47,7 +47,8 @@ if ! has_image "$plain"; then
     say "made $plain"
 fi
 
-if ! has_image "$dev"; then
+bundle_sum=$(sha256sum "$bundle" | cut -c1-16)
+if [ "$(docker image inspect -f '{{index .Config.Labels "reef.ca"}}' "$dev" 2>/dev/null)" != "$bundle_sum" ]; then
     context=$(mktemp -d)
     trap 'rm -rf "$context" ${work:+"$work"}' EXIT
     cp "$bundle" "$context/ca.crt"
@@ -56,6 +57,7 @@ if ! has_image "$dev"; then
 FROM $plain
 COPY ca.crt $certificate
 ENV NODE_EXTRA_CA_CERTS=$certificate PIP_CERT=$certificate
+LABEL reef.ca=$bundle_sum
 EOF
     docker build -q -t "$dev" "$context" >/dev/null 2>&1 || die "making $dev failed" "docker build $context"
     say "made $dev"

@@ -6,7 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # shellcheck disable=SC2034  # used by the scripts that source this file
 CACHE=$ROOT/.cache
 
-say() { printf '\033[2mreef:\033[0m %s\n' "$*" >&2; }
+say() { printf 'reef: %s\n' "$*" >&2; }
 
 # die MESSAGE [WHAT TO TYPE]: one line on what is wrong, one on what to type.
 die() {

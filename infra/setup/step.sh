@@ -7,5 +7,5 @@ shift
 status=$?
 spent=$((($(date +%s%N) - started) / 100000000))
 verdict=$([ $status = 0 ] && echo ok || echo FAILED)
-printf '\033[1m%-10s\033[0m %-6s %s.%s s\n' "$label" "$verdict" $((spent / 10)) $((spent % 10)) >&2
+printf '== %-10s %-6s %s.%s s\n' "$label" "$verdict" $((spent / 10)) $((spent % 10)) >&2
 exit $status
