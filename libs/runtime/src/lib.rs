@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use tokio::net::UnixStream;
 
 pub mod conformance;
+pub mod files;
 
 /// Everything a runtime must know to bring an instance up.
 #[derive(Debug, Clone)]
@@ -34,6 +35,42 @@ pub struct InstanceSpec {
     pub door_token: SecretString,
     /// Door to OpenClaw gateway.
     pub gateway_token: SecretString,
+}
+
+impl InstanceSpec {
+    /// Checks what no runtime could start.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Refused`], saying what to change.
+    pub fn check(&self) -> Result<(), RuntimeError> {
+        /// All of it must fit into the arguments and environment of one execve(2) with room to spare.
+        const ENV_BYTES_MAX: usize = 64 << 10;
+        let refused = |message: String| Err(RuntimeError::Refused(message));
+        let is_name = |name: &str| {
+            !name.is_empty()
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        if let Some(name) = self.env.keys().find(|name| !is_name(name)) {
+            return refused(format!("{name:?} is no name of an environment variable: use A-Z, 0-9 and _"));
+        }
+        if let Some((name, _)) = self.env.iter().find(|(_, value)| value.contains('\0')) {
+            return refused(format!("the environment variable {name} holds a zero byte"));
+        }
+        if self.env.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() > ENV_BYTES_MAX {
+            return refused(format!(
+                "the environment is larger than {ENV_BYTES_MAX} bytes: use a file instead"
+            ));
+        }
+        if self.generation < 1 {
+            return refused("a generation starts at 1".into());
+        }
+        let Limits { cpu_millis, memory_bytes, pids } = self.limits;
+        if cpu_millis == 0 || memory_bytes == 0 || pids == 0 {
+            return refused("limits of CPU, memory and processes must be greater than zero".into());
+        }
+        Ok(())
+    }
 }
 
 /// What a runtime sees of one instance.
@@ -57,7 +94,7 @@ pub struct Observed {
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Exit status, or 128 + signal.
+    /// Exit status, or 128 + signal; -1 where it ended while no control plane was there to see how.
     pub code: i32,
     /// Whether a process of it was killed for want of memory.
     pub is_oom: bool,
