@@ -109,7 +109,7 @@ CREATE TABLE entitlements (
     plan TEXT NOT NULL CHECK (plan IN ('free', 'solo', 'collective', 'label')),
     source TEXT NOT NULL CHECK (source IN ('invite', 'subscription', 'operator')),
     source_id TEXT,
-    instance_id BLOB REFERENCES instances (id),
+    instance_id BLOB REFERENCES instances (id) DEFERRABLE INITIALLY DEFERRED,
     created_at TEXT NOT NULL,
     expires_at TEXT
 ) STRICT;

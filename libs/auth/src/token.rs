@@ -1,0 +1,16 @@
+//! Random tokens, and the hashing of session cookies.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::SecretString;
+
+use crate::sha256;
+
+/// Makes a token of 256 random bits, 43 characters that are safe in a URL: door and gateway tokens.
+pub fn random_token() -> SecretString {
+    SecretString::from(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()))
+}
+
+/// Returns what the session with this cookie value (128 random bits) is stored and found by.
+pub fn session_hash(cookie: i128) -> [u8; 32] {
+    sha256(&[b"reef session\0", &cookie.to_be_bytes()])
+}
