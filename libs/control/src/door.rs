@@ -20,7 +20,11 @@ const SLACK: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Returns the door's status; with `after`, once its revision is greater or 50 s have passed.
-    pub(crate) async fn door_status(&self, row: &InstanceRow, after: Option<u64>) -> Result<DoorStatus, ControlError> {
+    pub(crate) async fn door_status(
+        &self,
+        row: &InstanceRow,
+        after: Option<u64>,
+    ) -> Result<DoorStatus, ControlError> {
         let token = self.tokens_of(row)?.door;
         let stream = self.runtime().dial(row.id).await?;
         let (mut sender, connection) =
@@ -76,7 +80,10 @@ impl Control {
         });
     }
 
-    fn watches(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<reef_model::InstanceId, CancellationToken>> {
+    fn watches(
+        &self,
+    ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<reef_model::InstanceId, CancellationToken>>
+    {
         self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

@@ -60,12 +60,3 @@ pub enum ControlError {
     #[error("a local file or socket failed")]
     Io(#[from] std::io::Error),
 }
-
-/// Why an operation failed, as its owner sees it.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct OperationError {
-    /// A word: `start_failed`, `superseded`.
-    pub code: String,
-    /// What happened and what to do.
-    pub message: String,
-}

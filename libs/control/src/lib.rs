@@ -6,7 +6,8 @@
 //!
 //! To add a verb on instances: a file under `instance/`; what it means for the runtime goes into [`reconcile::plan`].
 
-pub mod account;
+// pub mod account;
+mod actor;
 mod door;
 mod error;
 mod events;
@@ -25,7 +26,8 @@ use reef_runtime::Runtime;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-pub use error::{ControlError, OperationError};
+pub use actor::Actor;
+pub use error::ControlError;
 pub use events::{Event, EventKind};
 pub(crate) use lease::Lease;
 

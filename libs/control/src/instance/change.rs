@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use reef_db::{InstanceRow, IntentChange, OperationRow};
+use reef_db::{InstanceChange, InstanceRow, IntentChange, OperationError, OperationRow};
 use reef_model::{Desired, InstanceId, OperationKind, OperationStatus, Timestamp};
 
 use super::{
-    Actor,
     create::{valid_env, valid_idle_timeout, valid_name},
     operation::insert_operation,
 };
-use crate::{Control, ControlError, EventKind, OperationError};
+use crate::{Actor, Control, ControlError, EventKind};
 
 /// A verb that changes what the owner wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +42,28 @@ impl Verb {
         matches!(self, Self::Stop | Self::Delete)
     }
 
-    fn change(self, row: &InstanceRow, control: &Control, now: Timestamp) -> Result<IntentChange, ControlError> {
+    fn change(
+        self,
+        row: &InstanceRow,
+        control: &Control,
+        now: Timestamp,
+    ) -> Result<IntentChange, ControlError> {
         let is_deleted = row.desired == Desired::Deleted;
         match self {
             Self::Restore if is_deleted => Ok(IntentChange::to(Desired::Stopped)),
-            Self::Restore => Err(ControlError::Conflict("the instance is not deleted; there is nothing to restore".into())),
-            _ if is_deleted => Err(ControlError::Conflict("the instance is deleted; restore it first".into())),
-            Self::Start => Ok(IntentChange::to(Desired::Running)),
+            Self::Restore => {
+                Err(ControlError::Conflict("the instance is not deleted; there is nothing to restore".into()))
+            }
+            _ if is_deleted => {
+                Err(ControlError::Conflict("the instance is deleted; restore it first".into()))
+            }
+            // What runs already is not replaced.
+            Self::Start => Ok(IntentChange {
+                bump_generation: row.desired != Desired::Running,
+                ..IntentChange::to(Desired::Running)
+            }),
             Self::Stop => Ok(IntentChange::to(Desired::Stopped)),
-            Self::Restart => Ok(IntentChange { bump_generation: true, ..IntentChange::to(Desired::Running) }),
+            Self::Restart => Ok(IntentChange::to(Desired::Running)),
             Self::Delete => Ok(IntentChange {
                 deleted_at: Some(now),
                 purge_at: Some(now + control.policy().restore_window),
@@ -82,7 +94,12 @@ impl Control {
     /// # Errors
     /// [`ControlError::NotFound`], [`ControlError::Busy`], [`ControlError::Conflict`];
     /// [`ControlError::EntitlementRequired`] where a restore finds no free entitlement.
-    pub async fn command(&self, actor: &Actor, id: InstanceId, verb: Verb) -> Result<(InstanceRow, OperationRow), ControlError> {
+    pub async fn command(
+        &self,
+        actor: &Actor,
+        id: InstanceId,
+        verb: Verb,
+    ) -> Result<(InstanceRow, OperationRow), ControlError> {
         let now = self.now();
         let mut tx = self.db().write().await?;
         let row = tx.lookup_instance(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
@@ -102,14 +119,16 @@ impl Control {
             superseded = tx.finish_operation(running.id, OperationStatus::Failed, Some(&error), now).await?;
         }
         if verb == Verb::Restore {
-            tx.claim_entitlement(actor.tenant, id, Some(row.plan), now).await?.ok_or(ControlError::EntitlementRequired)?;
+            tx.claim_entitlement(actor.tenant, id, Some(row.plan), now)
+                .await?
+                .ok_or(ControlError::EntitlementRequired)?;
         }
         if verb == Verb::Delete {
-            tx.release_entitlement(id).await?;
+            tx.release_entitlement(actor.tenant, id).await?;
         }
-        let row = tx.set_intent(actor.tenant, id, &change, now).await?.ok_or(ControlError::NotFound)?;
+        let row = tx.set_intent(actor.tenant, id, change, now).await?.ok_or(ControlError::NotFound)?;
         let operation = insert_operation(&mut tx, &row, verb.kind(), now).await?;
-        tx.insert_audit(&actor.entry(audit_action(verb), &id.to_string()), now).await?;
+        tx.insert_audit(&actor.entry(audit_action(verb), id, now)).await?;
         tx.commit().await?;
         for operation in superseded.iter().chain([&operation]) {
             self.tell_operation(operation).await;
@@ -123,22 +142,29 @@ impl Control {
     ///
     /// # Errors
     /// [`ControlError::NotFound`], [`ControlError::Invalid`], [`ControlError::Stale`].
-    pub async fn patch_instance(&self, actor: &Actor, id: InstanceId, patch: PatchInstance) -> Result<InstanceRow, ControlError> {
+    pub async fn patch_instance(
+        &self,
+        actor: &Actor,
+        id: InstanceId,
+        patch: PatchInstance,
+    ) -> Result<InstanceRow, ControlError> {
         let name = patch.name.as_deref().map(valid_name).transpose()?;
         let idle = patch.idle_timeout_seconds.map(valid_idle_timeout).transpose()?;
         patch.env.as_ref().map_or(Ok(()), valid_env)?;
         let now = self.now();
         let mut tx = self.db().write().await?;
         let row = tx.lookup_instance(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
-        if patch.expected_updated_at.is_some_and(|expected| expected != row.updated_at) {
-            return Err(ControlError::Stale);
+        if row.desired == Desired::Deleted {
+            return Err(ControlError::Conflict("the instance is deleted; restore it first".into()));
         }
-        let idle = idle.map(|idle| i64::try_from(idle.as_secs()).unwrap_or(i64::MAX));
-        let row = tx
-            .update_instance(actor.tenant, id, name.as_deref(), idle, patch.env.as_ref(), now)
-            .await?
-            .ok_or(ControlError::NotFound)?;
-        tx.insert_audit(&actor.entry("instance.update", &id.to_string()), now).await?;
+        let change = InstanceChange {
+            name,
+            idle_timeout_seconds: idle.map(|idle| Some(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX))),
+            env: patch.env,
+            expected_updated_at: patch.expected_updated_at,
+        };
+        let row = tx.update_instance(actor.tenant, id, &change, now).await?.ok_or(ControlError::Stale)?;
+        tx.insert_audit(&actor.entry("instance.update", id, now)).await?;
         tx.commit().await?;
         self.tell_instance(&row).await;
         Ok(row)
@@ -148,7 +174,7 @@ impl Control {
     pub(crate) async fn purge(&self, row: &InstanceRow) -> Result<(), ControlError> {
         let mut tx = self.db().write().await?;
         tx.purge_instance(row.id).await?;
-        tx.insert_audit(&Actor::system(row.user_id).entry("instance.purge", &row.id.to_string()), self.now()).await?;
+        tx.insert_audit(&Actor::system(row.user_id).entry("instance.purge", row.id, self.now())).await?;
         tx.commit().await?;
         self.tell(row.user_id, row.id, EventKind::Purged).await;
         Ok(())

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reef_auth::{InviteCode, random_token};
-use reef_db::{InstanceRow, NewInstance, OperationRow};
-use reef_model::{InstanceId, OperationKind, Plan};
+use reef_auth::InviteCode;
+use reef_db::{InstanceRow, NewEntitlement, NewInstance, OperationRow};
+use reef_model::{Desired, EntitlementId, EntitlementSource, InstanceId, OperationKind, Plan};
 
-use super::{Actor, operation::insert_operation, seal};
-use crate::{Control, ControlError};
+use super::{DOOR_TOKEN, GATEWAY_TOKEN, operation::insert_operation, seal_new_token};
+use crate::{Actor, Control, ControlError};
 
 const MAX_NAME_CHARS: usize = 64;
 const MAX_ENV_VARS: usize = 64;
@@ -57,32 +57,39 @@ impl Control {
             Some(code) => {
                 let code: InviteCode = code.parse().map_err(|_| ControlError::InviteInvalid)?;
                 let invite = tx.redeem_invite(&code.hash(), now).await?.ok_or(ControlError::InviteInvalid)?;
-                tx.insert_entitlement(&reef_db::NewEntitlement::from_invite(actor.tenant, &invite), now).await?;
+                tx.insert_entitlement(&NewEntitlement {
+                    id: EntitlementId::generate(),
+                    user_id: actor.tenant,
+                    plan: invite.plan,
+                    source: EntitlementSource::Invite,
+                    source_id: Some(invite.id.to_string()),
+                    created_at: now,
+                    expires_at: None,
+                })
+                .await?;
                 tx.claim_entitlement(actor.tenant, id, wish.plan.or(Some(invite.plan)), now).await?
             }
             None => tx.claim_entitlement(actor.tenant, id, wish.plan, now).await?,
         }
         .ok_or(ControlError::EntitlementRequired)?;
         let row = tx
-            .insert_instance(
-                &NewInstance {
-                    id,
-                    user_id: actor.tenant,
-                    name,
-                    plan: entitlement.plan,
-                    runtime: self.runtime().kind(),
-                    isolation: self.runtime().isolation(),
-                    image: wish.image,
-                    env: wish.env,
-                    idle_timeout_seconds: i64::try_from(idle_timeout.as_secs()).unwrap_or(i64::MAX),
-                    door_token_enc: seal(self.secrets(), id, "door", &random_token()),
-                    gateway_token_enc: seal(self.secrets(), id, "gateway", &random_token()),
-                },
-                now,
-            )
+            .insert_instance(&NewInstance {
+                id,
+                user_id: actor.tenant,
+                name,
+                plan: entitlement.plan,
+                runtime: self.runtime().kind(),
+                image: wish.image,
+                env: wish.env,
+                idle_timeout_seconds: Some(i64::try_from(idle_timeout.as_secs()).unwrap_or(i64::MAX)),
+                door_token_enc: seal_new_token(self.secrets(), id, DOOR_TOKEN),
+                gateway_token_enc: seal_new_token(self.secrets(), id, GATEWAY_TOKEN),
+                desired: Desired::Running,
+                created_at: now,
+            })
             .await?;
         let operation = insert_operation(&mut tx, &row, OperationKind::Create, now).await?;
-        tx.insert_audit(&actor.entry("instance.create", &id.to_string()), now).await?;
+        tx.insert_audit(&actor.entry("instance.create", id, now)).await?;
         tx.commit().await?;
         self.tell_instance(&row).await;
         self.tell_operation(&operation).await;

@@ -5,31 +5,16 @@ mod create;
 mod operation;
 mod upstream;
 
-pub use create::CreateInstance;
 pub use change::{PatchInstance, Verb};
+pub use create::CreateInstance;
 pub use upstream::{Upstream, upstream_cache};
 
-use reef_auth::SecretBox;
+use reef_auth::{SecretBox, random_token};
 use reef_db::InstanceRow;
 use reef_model::{InstanceId, UserId};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::{ControlError, Inner};
-
-/// Who asks, for the audit row.
-#[derive(Debug, Clone)]
-pub struct Actor {
-    /// The tenant that the verb is for.
-    pub tenant: UserId,
-    /// `user`, `key`, `operator` or `system`.
-    pub kind: &'static str,
-    /// The id of the user or key.
-    pub id: String,
-    /// The request, where there is one.
-    pub request_id: Option<String>,
-    /// The client's address, where there is one.
-    pub ip: Option<String>,
-}
 
 /// An instance's tokens in the clear.
 pub(crate) struct Tokens {
@@ -47,22 +32,28 @@ impl Inner {
     }
 
     pub(crate) fn tokens_of(&self, row: &InstanceRow) -> Result<Tokens, ControlError> {
+        let open = |name, sealed| {
+            let opened = self.secrets().open(sealed, place(row.id, name).as_bytes()).map_err(|error| {
+                tracing::error!(instance = %row.id, error = &error as &dyn std::error::Error, "{name} unreadable");
+                ControlError::Secret
+            })?;
+            String::from_utf8(opened).map(SecretString::from).map_err(|_| ControlError::Secret)
+        };
         Ok(Tokens {
-            door: open(self.secrets(), row.id, "door", &row.door_token_enc)?,
-            gateway: open(self.secrets(), row.id, "gateway", &row.gateway_token_enc)?,
+            door: open(DOOR_TOKEN, &row.door_token_enc)?,
+            gateway: open(GATEWAY_TOKEN, &row.gateway_token_enc)?,
         })
     }
 }
 
-fn context(id: InstanceId, name: &str) -> String {
-    format!("instance:{id}:{name}")
+const DOOR_TOKEN: &str = "door token";
+const GATEWAY_TOKEN: &str = "gateway token";
+
+fn seal_new_token(secrets: &SecretBox, id: InstanceId, name: &str) -> Vec<u8> {
+    secrets.seal(random_token().expose_secret().as_bytes(), place(id, name).as_bytes())
 }
 
-fn seal(secrets: &SecretBox, id: InstanceId, name: &str, token: &SecretString) -> Vec<u8> {
-    secrets.seal(token.expose_secret().as_bytes(), context(id, name).as_bytes())
-}
-
-fn open(secrets: &SecretBox, id: InstanceId, name: &str, sealed: &[u8]) -> Result<SecretString, ControlError> {
-    let bytes = secrets.open(sealed, context(id, name).as_bytes()).map_err(|_| ControlError::Secret)?;
-    String::from_utf8(bytes).map(SecretString::from).map_err(|_| ControlError::Secret)
+/// What a sealed token is bound to, so that it opens nowhere else.
+fn place(id: InstanceId, name: &str) -> String {
+    format!("{id} {name}")
 }

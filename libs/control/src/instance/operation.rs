@@ -19,7 +19,12 @@ impl Inner {
     ///
     /// # Cancel safety
     /// Safe: waiting changes nothing.
-    pub async fn wait_operation(&self, tenant: UserId, id: OperationId, wait: Duration) -> Result<OperationRow, ControlError> {
+    pub async fn wait_operation(
+        &self,
+        tenant: UserId,
+        id: OperationId,
+        wait: Duration,
+    ) -> Result<OperationRow, ControlError> {
         // Follow before looking: an end in between is then seen.
         let mut events = self.follow();
         let deadline = tokio::time::Instant::now() + wait;
@@ -47,13 +52,19 @@ impl Inner {
     }
 }
 
-pub(super) async fn insert_operation(tx: &mut Tx, row: &InstanceRow, kind: OperationKind, now: Timestamp) -> Result<OperationRow, ControlError> {
+pub(super) async fn insert_operation(
+    tx: &mut Tx,
+    row: &InstanceRow,
+    kind: OperationKind,
+    now: Timestamp,
+) -> Result<OperationRow, ControlError> {
     let operation = NewOperation {
         id: OperationId::generate(),
         user_id: row.user_id,
         instance_id: row.id,
         kind,
         target_generation: row.generation,
+        created_at: now,
     };
-    Ok(tx.insert_operation(&operation, now).await?)
+    Ok(tx.insert_operation(&operation).await?)
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use reef_db::{Fact, InstanceRow};
+use reef_db::{Fact, InstanceRow, OperationError};
 use reef_model::{Desired, InstanceId, OperationStatus, Power, Status};
 use reef_runtime::{InstanceSpec, Observed, RuntimeError};
 
 use super::plan::{Decision, Door, Intent, Step, plan, retry_delay};
-use crate::{Control, ControlError, Lease, OperationError};
+use crate::{Control, ControlError, Lease};
 
 /// How long an instance may take to go down before it is killed.
 const STOP_GRACE: Duration = Duration::from_secs(20);
@@ -18,7 +18,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// More steps than any plan needs: a net under a plan that does not settle.
 const MAX_STEPS: usize = 8;
 /// Failed starts after which an operation that waits for `ready` is given up; the reconciler goes on trying.
-const FAILURES_TO_GIVE_UP: i32 = 3;
+const FAILURES_TO_GIVE_UP: i64 = 3;
 
 /// Brings one instance to where its owner wants it, or as far as it goes now.
 pub(super) async fn converge(control: &Control, id: InstanceId) {
@@ -44,7 +44,7 @@ async fn converge_leased(control: &Control, id: InstanceId) -> Result<Option<Dur
         return Ok(Some(AFTER_ERROR));
     };
     let outcome = tokio::select! {
-        outcome = take_steps(control, id) => outcome,
+        outcome = take_steps(control, &lease, id) => outcome,
         // Another replica works here now; a step that is cut off is safe.
         () = lease.lost() => Ok(Some(AFTER_ERROR)),
     };
@@ -52,7 +52,11 @@ async fn converge_leased(control: &Control, id: InstanceId) -> Result<Option<Dur
     outcome
 }
 
-async fn take_steps(control: &Control, id: InstanceId) -> Result<Option<Duration>, ControlError> {
+async fn take_steps(
+    control: &Control,
+    lease: &Lease,
+    id: InstanceId,
+) -> Result<Option<Duration>, ControlError> {
     for _ in 0..MAX_STEPS {
         let seen = match look(control, id).await? {
             Look::Gone => return Ok(None),
@@ -60,19 +64,19 @@ async fn take_steps(control: &Control, id: InstanceId) -> Result<Option<Duration
         };
         match seen.decision.step {
             Step::Settled(_) => {
-                record(control, &seen.row, &seen.fact).await?;
+                record(control, lease, &seen.row, &seen.fact).await?;
                 return Ok(Some(seen.recheck()));
             }
-            Step::Start => start(control, &seen.row, seen.fact).await?,
+            Step::Start => start(control, lease, &seen.row, seen.fact).await?,
             Step::Stop => {
-                record(control, &seen.row, &seen.fact).await?;
+                record(control, lease, &seen.row, &seen.fact).await?;
                 control.runtime().stop(id, STOP_GRACE).await?;
                 control.model_access().release(id);
             }
             Step::Fail => {
                 control.runtime().stop(id, STOP_GRACE).await?;
                 let reason = seen.decision.reason.clone().or_else(|| how_it_died(seen.observed.as_ref()));
-                fail(control, &seen.row, seen.fact, reason).await?;
+                fail(control, lease, &seen.row, seen.fact, reason).await?;
             }
             Step::Purge => {
                 control.runtime().remove(id).await?;
@@ -101,7 +105,7 @@ struct Seen {
 
 impl Seen {
     fn is_steady(&self) -> bool {
-        matches!(self.decision.step, Step::Settled(_)) && self.fact == Fact::of(&self.row) && !self.has_operation
+        matches!(self.decision.step, Step::Settled(_)) && self.fact == self.row.fact() && !self.has_operation
     }
 
     fn recheck(&self) -> Duration {
@@ -123,7 +127,9 @@ async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
         return Ok(Look::Gone);
     };
     let is_up = row.desired == Desired::Running
-        && observed.as_ref().is_some_and(|run| run.power == Power::Running && run.generation == row.generation);
+        && observed
+            .as_ref()
+            .is_some_and(|run| run.power == Power::Running && run.generation == row.generation);
     let door = if is_up {
         // A restarted control plane has no model socket until it looks.
         control.model_access().serve(id, &control.runtime().run_dir(id).await?).await?;
@@ -154,19 +160,27 @@ fn intent_of(row: &InstanceRow) -> Intent {
     }
 }
 
-fn fact_of(control: &Control, row: &InstanceRow, observed: Option<&Observed>, door: &Door, decision: &Decision) -> Fact {
-    let mut fact = Fact::of(row);
+fn fact_of(
+    control: &Control,
+    row: &InstanceRow,
+    observed: Option<&Observed>,
+    door: &Door,
+    decision: &Decision,
+) -> Fact {
+    let mut fact = row.fact();
     fact.status = decision.status;
     fact.status_reason = decision.reason.clone();
     fact.power = observed.map_or(Power::Stopped, |run| run.power);
     fact.sandbox_id = observed.map(|run| run.handle.clone()).filter(|handle| !handle.is_empty());
     if let Some(run) = observed {
-        fact.observed_generation = run.generation;
         fact.started_at = run.started_at.or(fact.started_at);
     }
     if let Door::Answered(status) = door {
         fact.isolation = Some(status.isolation);
         fact.openclaw_version = status.openclaw_version.clone().or_else(|| fact.openclaw_version.take());
+    }
+    if is_reached(row.desired, decision.status) {
+        fact.observed_generation = row.generation;
     }
     if decision.status == Status::Ready {
         fact.provisioned_at = fact.provisioned_at.or_else(|| Some(control.now()));
@@ -176,8 +190,8 @@ fn fact_of(control: &Control, row: &InstanceRow, observed: Option<&Observed>, do
     fact
 }
 
-async fn start(control: &Control, row: &InstanceRow, fact: Fact) -> Result<(), ControlError> {
-    record(control, row, &fact).await?;
+async fn start(control: &Control, lease: &Lease, row: &InstanceRow, fact: Fact) -> Result<(), ControlError> {
+    record(control, lease, row, &fact).await?;
     let run_dir = control.runtime().run_dir(row.id).await?;
     control.model_access().serve(row.id, &run_dir).await?;
     let tokens = control.tokens_of(row)?;
@@ -192,18 +206,24 @@ async fn start(control: &Control, row: &InstanceRow, fact: Fact) -> Result<(), C
         gateway_token: tokens.gateway,
     };
     match control.runtime().ensure_started(&spec, STOP_GRACE).await {
-        Ok(_) => record(control, row, &Fact { retry_at: None, ..fact }).await,
+        Ok(_) => record(control, lease, row, &Fact { retry_at: None, ..fact }).await,
         Err(error) => {
             if matches!(error, RuntimeError::Failed { .. }) {
                 tracing::warn!(instance = %row.id, error = &error as &dyn std::error::Error, "start failed");
             }
             // `Display` is the step alone: the cause may name paths of this machine.
-            fail(control, row, fact, Some(error.to_string())).await
+            fail(control, lease, row, fact, Some(error.to_string())).await
         }
     }
 }
 
-async fn fail(control: &Control, row: &InstanceRow, fact: Fact, reason: Option<String>) -> Result<(), ControlError> {
+async fn fail(
+    control: &Control,
+    lease: &Lease,
+    row: &InstanceRow,
+    fact: Fact,
+    reason: Option<String>,
+) -> Result<(), ControlError> {
     let failures = row.failures.saturating_add(1);
     let delay = retry_delay(u32::try_from(failures).unwrap_or(u32::MAX));
     let fact = Fact {
@@ -213,7 +233,7 @@ async fn fail(control: &Control, row: &InstanceRow, fact: Fact, reason: Option<S
         retry_at: Some(control.now() + delay),
         ..fact
     };
-    record(control, row, &fact).await
+    record(control, lease, row, &fact).await
 }
 
 fn how_it_died(observed: Option<&Observed>) -> Option<String> {
@@ -226,13 +246,19 @@ fn how_it_died(observed: Option<&Observed>) -> Option<String> {
 }
 
 /// Writes the facts and, in the same transaction, the end of the operation that they fulfil; then tells followers.
-async fn record(control: &Control, row: &InstanceRow, fact: &Fact) -> Result<(), ControlError> {
+async fn record(
+    control: &Control,
+    lease: &Lease,
+    row: &InstanceRow,
+    fact: &Fact,
+) -> Result<(), ControlError> {
     let operation = control.db().running_operation(row.id).await?;
     let outcome = operation.as_ref().and_then(|_| outcome(row, fact));
-    if *fact == Fact::of(row) && outcome.is_none() {
+    if *fact == row.fact() && outcome.is_none() {
         return Ok(());
     }
     let mut tx = control.db().write().await?;
+    lease.fence(&mut tx).await?;
     let Some(after) = tx.record_fact(row.id, fact, control.now()).await? else {
         return Ok(());
     };
@@ -254,14 +280,18 @@ async fn record(control: &Control, row: &InstanceRow, fact: &Fact) -> Result<(),
     Ok(())
 }
 
+/// Tells whether a status is what the owner wants; `ready` is only ever shown of the wanted generation.
+fn is_reached(desired: Desired, status: Status) -> bool {
+    match desired {
+        Desired::Running => status == Status::Ready,
+        Desired::Stopped => status == Status::Stopped,
+        Desired::Deleted => status == Status::Deleted,
+    }
+}
+
 /// Returns how the instance's running operation ends with these facts; `None`: it goes on.
 fn outcome(row: &InstanceRow, fact: &Fact) -> Option<Result<(), OperationError>> {
-    let is_reached = match row.desired {
-        Desired::Running => fact.status == Status::Ready && fact.observed_generation == row.generation,
-        Desired::Stopped => fact.status == Status::Stopped,
-        Desired::Deleted => fact.status == Status::Deleted,
-    };
-    if is_reached {
+    if is_reached(row.desired, fact.status) {
         return Some(Ok(()));
     }
     (fact.failures >= FAILURES_TO_GIVE_UP).then(|| {

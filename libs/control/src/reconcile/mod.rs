@@ -11,6 +11,7 @@ mod queue;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
+use reef_db::Wake;
 use reef_model::InstanceId;
 use reef_runtime::Hint;
 use tokio::{sync::Semaphore, time::Instant};
@@ -24,23 +25,28 @@ use crate::Control;
 const FULL_PASS: Duration = Duration::from_secs(30);
 /// Instances worked on at once; the runtime is bound by two cores' worth of starting gateways.
 const PARALLEL: usize = 4;
-const PAGE: u32 = 500;
+const PAGE: i64 = 500;
 
 /// Runs the reconciler until `shutdown`; a step under way is given up, which is safe.
-pub async fn run(control: Arc<Control>, shutdown: CancellationToken) {
+pub async fn run(control: Control, shutdown: CancellationToken) {
     let tasks = TaskTracker::new();
     let permits = Arc::new(Semaphore::new(PARALLEL));
+    let queue = control.queue();
+    let mut wakes = control.db().wakes(Wake::Instances);
     let mut hints = control.runtime().hints();
     let mut next_full = Instant::now();
     loop {
-        let queue = control.queue();
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(hint) = hints.next() => match hint {
                 Hint::Instance(id) => queue.push(id),
                 Hint::All => next_full = Instant::now(),
             },
-            () = control.db().changed() => next_full = Instant::now(),
+            Ok(()) = wakes.changed() => {
+                if let Err(error) = enqueue_due(&control).await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "could not list due instances");
+                }
+            }
             () = tokio::time::sleep_until(next_full) => {
                 next_full = Instant::now() + FULL_PASS;
                 if let Err(error) = enqueue_all(&control).await {
@@ -71,7 +77,7 @@ async fn enqueue_all(control: &Control) -> Result<(), crate::ControlError> {
     loop {
         let page = control.db().list_instances_any(after, PAGE).await?;
         after = page.last().map(|row| row.id);
-        let is_last = page.len() < PAGE as usize;
+        let is_last = (page.len() as i64) < PAGE;
         ids.extend(page.into_iter().map(|row| row.id));
         if is_last {
             break;
@@ -81,6 +87,14 @@ async fn enqueue_all(control: &Control) -> Result<(), crate::ControlError> {
     ids.extend(found.into_iter().map(|observed| observed.id));
     for id in ids {
         control.queue().push(id);
+    }
+    Ok(())
+}
+
+/// Puts what another replica, or this one, has just given work to do into the queue.
+async fn enqueue_due(control: &Control) -> Result<(), crate::ControlError> {
+    for row in control.db().list_due_instances(control.now(), PAGE).await? {
+        control.queue().push(row.id);
     }
     Ok(())
 }

@@ -82,7 +82,9 @@ pub fn plan(intent: &Intent, observed: Option<&Observed>, door: &Door, now: Time
         Desired::Stopped => decide(Step::Stop, Status::Stopping),
         Desired::Deleted if power != Power::Stopped => decide(Step::Stop, Status::Deleting),
         Desired::Deleted => match intent.purge_at {
-            Some(at) if at > now => decide(Step::Settled(at.saturating_since(now).min(RECHECK)), Status::Deleted),
+            Some(at) if at > now => {
+                decide(Step::Settled(at.saturating_since(now).min(RECHECK)), Status::Deleted)
+            }
             _ => decide(Step::Purge, Status::Deleting),
         },
     }
@@ -107,7 +109,10 @@ fn plan_running(intent: &Intent, observed: Option<&Observed>, door: &Door, now: 
             DoorPhase::Failing => Decision {
                 step: Step::Settled(RECHECK_STARTING),
                 status: Status::Error,
-                reason: door.reason.clone().or_else(|| Some("OpenClaw does not come up; see the logs".into())),
+                reason: door
+                    .reason
+                    .clone()
+                    .or_else(|| Some("OpenClaw does not come up; see the logs".into())),
             },
         },
         Door::Silent => {
@@ -138,7 +143,11 @@ fn plan_start(intent: &Intent, observed: Option<&Observed>, coming_up: Status, n
                 wait.as_secs().max(1)
             ),
             Some(exit) => {
-                format!("the instance stopped with exit code {}; next try in {} s", exit.code, wait.as_secs().max(1))
+                format!(
+                    "the instance stopped with exit code {}; next try in {} s",
+                    exit.code,
+                    wait.as_secs().max(1)
+                )
             }
             None => format!("the last start failed; next try in {} s", wait.as_secs().max(1)),
         };
@@ -146,7 +155,9 @@ fn plan_start(intent: &Intent, observed: Option<&Observed>, coming_up: Status, n
     }
     // A run of this very generation that ended by itself is a failure to be counted before the next try.
     match observed {
-        Some(run) if run.exit.is_some() && run.generation == intent.generation && intent.retry_at.is_none() => {
+        Some(run)
+            if run.exit.is_some() && run.generation == intent.generation && intent.retry_at.is_none() =>
+        {
             decide(Step::Fail, Status::Error)
         }
         _ => decide(Step::Start, coming_up),
@@ -213,7 +224,10 @@ mod tests {
     fn another_generation_is_started_anew() {
         let want = Intent { generation: 2, is_provisioned: true, ..intent(Desired::Running) };
         let up = run(Power::Running, 1);
-        assert_eq!(plan(&want, Some(&up), &door(DoorPhase::Ready), at(1)), decide(Step::Start, Status::Starting));
+        assert_eq!(
+            plan(&want, Some(&up), &door(DoorPhase::Ready), at(1)),
+            decide(Step::Start, Status::Starting)
+        );
     }
 
     #[test]
