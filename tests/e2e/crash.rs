@@ -49,7 +49,8 @@ async fn assert_true(client: &Client, instance: &str, session: &str, events: &[S
     assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id));
 
     let turn_id = events[0].data["turn_id"].as_str().unwrap();
-    let (_, turn) = client.call("GET", &format!("/api/instances/{instance}/chat/turns/{turn_id}"), None).await;
+    let (_, turn) =
+        client.call("GET", &format!("/api/instances/{instance}/chat/turns/{turn_id}"), None).await;
     let last = events.last().unwrap();
     assert_eq!(format!("turn.{}", turn["status"].as_str().unwrap()), last.name);
     let text = text_of(events);
@@ -72,7 +73,11 @@ async fn survives(kill_it: impl AsyncFnOnce(&mut Platform)) {
 
     // And it goes on as if nothing had been.
     let (status, turn) = client
-        .call("POST", &format!("/api/instances/{instance}/chat"), Some(json!({"message": "still there", "session_id": session})))
+        .call(
+            "POST",
+            &format!("/api/instances/{instance}/chat"),
+            Some(json!({"message": "still there", "session_id": session})),
+        )
         .await;
     assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
 }
@@ -119,8 +124,10 @@ fn kill_gateway() {
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.starts_with("openclaw"))
-                || command_line(*pid).is_some_and(|line| line.contains("openclaw.mjs") && !line.contains("bwrap"))
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.starts_with("openclaw"))
+                || command_line(*pid)
+                    .is_some_and(|line| line.contains("openclaw.mjs") && !line.contains("bwrap"))
         })
         .collect();
     assert!(!gateways.is_empty(), "no gateway runs");

@@ -11,8 +11,9 @@ async fn answers_streams_and_uses_a_tool(platform: &Platform) {
     let client = platform.operator().await;
     let instance = client.instance().await;
 
-    let (status, turn) =
-        client.call("POST", &format!("/api/instances/{instance}/chat"), Some(json!({"message": "good morning"}))).await;
+    let (status, turn) = client
+        .call("POST", &format!("/api/instances/{instance}/chat"), Some(json!({"message": "good morning"})))
+        .await;
     assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
     assert!(turn["reply"].as_str().unwrap().contains("good morning"), "{turn}");
     assert_eq!(turn["reply"], turn["message"]["content"]);
@@ -26,7 +27,8 @@ async fn answers_streams_and_uses_a_tool(platform: &Platform) {
     let mut stream = client.stream(&instance, json!({"message": "/run echo from-$((40+2))"})).await;
     let events = stream.until(SseEvent::is_terminal).await;
     assert_stream_is_whole(&events);
-    let tool = events.iter().find(|e| e.name == "tool.completed").unwrap_or_else(|| panic!("no tool: {events:?}"));
+    let tool =
+        events.iter().find(|e| e.name == "tool.completed").unwrap_or_else(|| panic!("no tool: {events:?}"));
     assert_eq!(tool.data["tool"]["name"], "exec");
     assert!(tool.data["tool"]["output"].as_str().unwrap().contains("from-42"), "{tool:?}");
 
@@ -68,5 +70,8 @@ async fn real_printed_curl_lines_work_as_printed() {
     let run = tokio::process::Command::new("bash").arg("-euc").arg(lines.join("\n")).output().await.unwrap();
     let printed = String::from_utf8_lossy(&run.stdout);
     assert!(run.status.success(), "{printed}\n{}", String::from_utf8_lossy(&run.stderr));
-    assert!(printed.contains("event: message.delta") && printed.contains("event: turn.completed"), "{printed}");
+    assert!(
+        printed.contains("event: message.delta") && printed.contains("event: turn.completed"),
+        "{printed}"
+    );
 }

@@ -2,7 +2,10 @@
 //!
 //! `REEF_BIN`, `REEF_INSTANCE_BIN` and `REEF_OPENCLAW_DIR` say where they are; `make test` sets them.
 
+#![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
 mod crash;
 mod first_five_minutes;
 mod platform;
+mod random_kills;
 mod sse;

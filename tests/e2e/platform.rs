@@ -17,7 +17,7 @@ const PASSWORD: &str = "a-long-operator-password";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a server that can be killed and started again.
-pub struct Platform {
+pub(crate) struct Platform {
     dir: tempfile::TempDir,
     port: u16,
     env: Vec<(String, String)>,
@@ -27,7 +27,7 @@ pub struct Platform {
 
 impl Platform {
     /// Starts a server with `env` on top of the plain local defaults.
-    pub async fn start(env: &[(&str, &str)]) -> Self {
+    pub(crate) async fn start(env: &[(&str, &str)]) -> Self {
         let mut platform = Self {
             dir: tempfile::tempdir().unwrap(),
             port: free_port(),
@@ -39,21 +39,21 @@ impl Platform {
         platform
     }
 
-    pub fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub fn data_dir(&self) -> PathBuf {
+    pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
 
     /// What the server has printed so far.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
     }
 
     /// Starts the server (again) and waits until it is ready.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         let mut command = Command::new(required("REEF_BIN"));
         command
             .arg("serve")
@@ -89,7 +89,7 @@ impl Platform {
     }
 
     /// Kills the server as a power cut would: no handler runs.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -97,7 +97,7 @@ impl Platform {
     }
 
     /// Signs in as the operator and mints a key with every scope.
-    pub async fn operator(&self) -> Client {
+    pub(crate) async fn operator(&self) -> Client {
         let session = reqwest::Client::new();
         let origin = self.base();
         let post = |path: &str, body: Value, cookie: Option<String>| {
@@ -136,7 +136,7 @@ impl Drop for Platform {
 }
 
 /// Returns the processes whose command line names the directory.
-pub fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
+pub(crate) fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
     let needle = dir.to_string_lossy().into_owned();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -152,19 +152,17 @@ pub fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
 
 /// An account's key (and the operator's cookie) against one server.
 #[derive(Clone)]
-pub struct Client {
-    pub base: String,
-    pub key: String,
+pub(crate) struct Client {
+    pub(crate) base: String,
+    pub(crate) key: String,
     cookie: String,
-    pub http: reqwest::Client,
+    pub(crate) http: reqwest::Client,
 }
 
 impl Client {
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let mut request = self
-            .http
-            .request(method.parse().unwrap(), format!("{}{path}", self.base))
-            .bearer_auth(&self.key);
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let mut request =
+            self.http.request(method.parse().unwrap(), format!("{}{path}", self.base)).bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -173,7 +171,7 @@ impl Client {
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
-    pub async fn invite(&self) -> String {
+    pub(crate) async fn invite(&self) -> String {
         let response = self
             .http
             .post(format!("{}/api/admin/invites", self.base))
@@ -188,7 +186,7 @@ impl Client {
     }
 
     /// Makes an instance and waits until it is ready.
-    pub async fn instance(&self) -> String {
+    pub(crate) async fn instance(&self) -> String {
         let code = self.invite().await;
         let (status, body) =
             self.call("POST", "/api/instances?wait=120", Some(json!({"invite_code": code}))).await;
@@ -197,7 +195,7 @@ impl Client {
         body["id"].as_str().unwrap().to_owned()
     }
 
-    pub async fn stream(&self, instance: &str, body: Value) -> SseStream {
+    pub(crate) async fn stream(&self, instance: &str, body: Value) -> SseStream {
         let response = self
             .http
             .post(format!("{}/api/instances/{instance}/chat/stream", self.base))
@@ -211,7 +209,7 @@ impl Client {
     }
 
     /// Follows every event of a session after `after`.
-    pub async fn follow(&self, instance: &str, session: &str, after: u64) -> Option<SseStream> {
+    pub(crate) async fn follow(&self, instance: &str, session: &str, after: u64) -> Option<SseStream> {
         let url = format!(
             "{}/api/instances/{instance}/chat/events?session_id={session}&after={after}&deltas=true",
             self.base

@@ -10,33 +10,33 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SseEvent {
-    pub id: u64,
-    pub name: String,
-    pub data: Value,
+pub(crate) struct SseEvent {
+    pub(crate) id: u64,
+    pub(crate) name: String,
+    pub(crate) data: Value,
 }
 
 impl SseEvent {
-    pub fn is_terminal(&self) -> bool {
+    pub(crate) fn is_terminal(&self) -> bool {
         matches!(self.name.as_str(), "turn.completed" | "turn.failed" | "turn.cancelled" | "turn.interrupted")
     }
 }
 
 /// A response that is being read event by event.
-pub struct SseStream {
+pub(crate) struct SseStream {
     body: futures_util::stream::BoxStream<'static, reqwest::Result<Vec<u8>>>,
     buffer: Vec<u8>,
 }
 
 impl SseStream {
-    pub fn new(response: reqwest::Response) -> Self {
+    pub(crate) fn new(response: reqwest::Response) -> Self {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let body = response.bytes_stream().map(|chunk| chunk.map(|bytes| bytes.to_vec())).boxed();
         Self { body, buffer: Vec::new() }
     }
 
     /// Returns the next event; `None` at the end of the stream or where the connection broke.
-    pub async fn next(&mut self) -> Option<SseEvent> {
+    pub(crate) async fn next(&mut self) -> Option<SseEvent> {
         loop {
             if let Some(end) = self.buffer.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.buffer.drain(..end + 2).collect();
@@ -54,7 +54,7 @@ impl SseStream {
     }
 
     /// Returns the events up to and with the first that `is_last` likes, or up to the end.
-    pub async fn until(&mut self, is_last: impl Fn(&SseEvent) -> bool) -> Vec<SseEvent> {
+    pub(crate) async fn until(&mut self, is_last: impl Fn(&SseEvent) -> bool) -> Vec<SseEvent> {
         let mut events = Vec::new();
         while let Some(event) = self.next().await {
             let is_end = is_last(&event);
@@ -69,7 +69,9 @@ impl SseStream {
 
 fn parse(block: &str) -> Option<SseEvent> {
     let field = |name: &str| {
-        block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|v| v.trim_start().to_owned()))
+        block
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|v| v.trim_start().to_owned()))
     };
     // A block without an event is a heartbeat comment.
     let name = field("event")?;
@@ -81,6 +83,6 @@ fn parse(block: &str) -> Option<SseEvent> {
 }
 
 /// Joins the deltas.
-pub fn text_of(events: &[SseEvent]) -> String {
+pub(crate) fn text_of(events: &[SseEvent]) -> String {
     events.iter().filter(|e| e.name == "message.delta").filter_map(|e| e.data["text"].as_str()).collect()
 }

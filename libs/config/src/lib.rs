@@ -158,6 +158,8 @@ pub struct Instance {
     pub openclaw_version: Option<String>,
     /// Directory with `node_modules/openclaw` and its Node; none: `.cache/openclaw/current`.
     pub openclaw_dir: Option<PathBuf>,
+    /// How long a deleted instance can be restored.
+    pub restore_window: Duration,
     /// The `reef-instance` binary; none: beside this one.
     pub bin: Option<PathBuf>,
 }

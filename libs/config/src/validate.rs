@@ -51,6 +51,7 @@ pub(crate) fn config(mut layers: Layers, problems: &mut Vec<String>) -> Option<C
             image: layers.text("instance.image"),
             openclaw_version: layers.text("instance.openclaw_version"),
             openclaw_dir: layers.text("instance.openclaw_dir").map(PathBuf::from),
+            restore_window: Duration::from_secs(check.number("instance.restore_window_seconds")),
             bin: layers.text("instance.bin").map(PathBuf::from),
         },
         model: check.model(),
