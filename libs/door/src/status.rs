@@ -43,3 +43,12 @@ pub struct DoorStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_active_at: Option<Timestamp>,
 }
+
+/// One line of `GET /logs?lines=` on the door: what the gateway wrote, without its tokens. Oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+pub struct LogLine {
+    /// When it was read.
+    pub at: Timestamp,
+    /// The line, at most 4 KiB.
+    pub line: String,
+}

@@ -1,0 +1,57 @@
+//! Landlock (landlock(7)): hands restricts itself before it runs anything of the tenant's.
+
+use std::path::Path;
+
+use anyhow::Context;
+use landlock::{
+    ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
+    Scope, path_beneath_rules,
+};
+
+/// The newest interface whose rights we name; an older kernel enforces those it knows.
+const NEWEST: ABI = ABI::V6;
+/// The oldest that is worth the name.
+const OLDEST: ABI = ABI::V1;
+
+const READABLE: &[&str] = &[
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc",
+    "/opt",
+    "/proc",
+    "/sys/fs/cgroup",
+    "/sys/devices/system/cpu",
+    "/run/systemd/resolve",
+];
+const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/dev"];
+
+/// Restricts this process and all that it will start to the system's programs (read-only), `read` (read-only) and
+/// `write`; signals and abstract sockets of the outside are out of reach where the kernel can do that.
+///
+/// To be called while the process has one thread.
+///
+/// # Errors
+/// Where the kernel has no Landlock.
+pub(crate) fn restrict(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
+    let readable = READABLE.iter().map(Path::new).chain(read.iter().copied());
+    let writable = WRITABLE.iter().map(Path::new).chain(write.iter().copied());
+    let status = Ruleset::default()
+        .set_compatibility(CompatLevel::HardRequirement)
+        .handle_access(AccessFs::from_all(OLDEST))
+        .context("this kernel has no Landlock")?
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .scope(Scope::Signal)?
+        .scope(Scope::AbstractUnixSocket)?
+        .create()?
+        .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
+        .add_rules(path_beneath_rules(writable, AccessFs::from_all(NEWEST)))?
+        .restrict_self()?;
+    anyhow::ensure!(status.ruleset != RulesetStatus::NotEnforced, "this kernel does not enforce Landlock");
+    Ok(())
+}
