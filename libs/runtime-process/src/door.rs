@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use reef_door::RunDir;
 use reef_model::{Clock, SystemClock, Timestamp};
 use reef_runtime::{InstanceSpec, files::write_boot};
 use rustix::process::Signal;
@@ -23,8 +24,22 @@ use crate::{
 /// A log larger than this is put aside when a door starts.
 const LOG_BYTES_MAX: u64 = 4 << 20;
 
-/// What a door inherits of our environment; the rest, our secrets among it, is none of its business.
-const ENV_KEPT: &[&str] = &["PATH", "LANG", "TZ", "RUST_LOG", "RUST_BACKTRACE"];
+/// What a door inherits of our environment, certificates to trust among it; the rest, our secrets too, is none of its
+/// business.
+const ENV_KEPT: &[&str] = &[
+    "PATH",
+    "LANG",
+    "TZ",
+    "RUST_LOG",
+    "RUST_BACKTRACE",
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "PIP_CERT",
+];
 
 impl Locked {
     /// Starts a door, in a session of its own so that it outlives us. Nothing of the instance may run.
@@ -33,7 +48,7 @@ impl Locked {
     /// door, keeping pid and start time, only when told to after the record is on disk; without us it ends.
     pub(crate) fn start(&mut self, sandbox: &Sandbox, spec: &InstanceSpec) -> io::Result<Child> {
         const BECOME_DOOR: &str = r#"read -r go && exec "$@" </dev/null"#;
-        let run_dir = self.homes_run_dir();
+        let run_dir = RunDir::new(self.path.join("run"));
         write_boot(&run_dir, spec)?;
         if let Err(error) = fs::remove_file(run_dir.door_socket())
             && error.kind() != io::ErrorKind::NotFound
@@ -106,10 +121,6 @@ impl Locked {
             _ => return Ok(()),
         }
         self.write_record()
-    }
-
-    fn homes_run_dir(&self) -> reef_door::RunDir {
-        reef_door::RunDir::new(self.path.join("run"))
     }
 }
 

@@ -19,7 +19,7 @@ use crate::proc::{Process, uids_in_use};
 
 /// Uids for tenants, when we are root: above what distributions and systemd give to users and services and, on all but
 /// crowded machines, above subordinate ranges (they start at 100000); small enough for every tar format.
-const UIDS: RangeInclusive<u32> = 700_000..=799_999;
+pub(crate) const UIDS: RangeInclusive<u32> = 700_000..=799_999;
 
 /// The directory of all instances.
 #[derive(Debug, Clone)]

@@ -20,20 +20,18 @@ use futures_util::{StreamExt, stream, stream::BoxStream};
 use reef_door::{RunDir, socket::connect_nofollow};
 use reef_model::{InstanceId, Isolation, RuntimeKind};
 use reef_runtime::{Finding, Hint, InstanceSpec, Observed, Runtime, RuntimeError};
-use tokio::{
-    net::UnixStream,
-    process::{Child, Command},
-    sync::broadcast,
-};
+use tokio::{net::UnixStream, process::Child, sync::broadcast};
 
 use crate::{
     door::blocking,
     home::{Homes, Locked},
+    probe::Probe,
     proc::Process,
 };
 
 mod door;
 mod home;
+mod probe;
 mod proc;
 
 /// What the process runtime must be told.
@@ -62,6 +60,8 @@ struct Sandbox {
 pub struct ProcessRuntime {
     homes: Homes,
     sandbox: Arc<Sandbox>,
+    /// Why there is no stronger sandbox.
+    weakness: String,
     allow_bare: bool,
     watch: Arc<Watch>,
 }
@@ -70,18 +70,20 @@ impl ProcessRuntime {
     /// Finds the strongest sandbox that works here, and the instances that run.
     pub async fn new(config: ProcessConfig) -> Self {
         let ProcessConfig { data_dir, instance_bin, openclaw_dir, allow_bare } = config;
-        let isolation = probe(&instance_bin).await;
+        let is_privileged = rustix::process::geteuid().is_root();
         // Doors run elsewhere than we do, and a link to the OpenClaw tree may be moved while they run.
         let absolute =
             |path: PathBuf| path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path);
-        let root = reef_runtime::instances_dir(&absolute(data_dir));
+        let instance_bin = absolute(instance_bin);
+        let probe = Probe::run(&instance_bin, is_privileged).await;
         let runtime = Self {
-            homes: Homes::new(root, rustix::process::geteuid().is_root()),
+            homes: Homes::new(reef_runtime::instances_dir(&absolute(data_dir)), is_privileged),
             sandbox: Arc::new(Sandbox {
-                instance_bin: absolute(instance_bin),
+                instance_bin,
                 openclaw_dir: absolute(openclaw_dir),
-                isolation,
+                isolation: probe.isolation,
             }),
+            weakness: probe.weakness(),
             allow_bare,
             watch: Arc::new(Watch { hints: broadcast::Sender::new(256), watched: Default::default() }),
         };
@@ -93,6 +95,14 @@ impl ProcessRuntime {
 
     fn is_refused(&self) -> bool {
         self.sandbox.isolation == Isolation::None && !self.allow_bare
+    }
+
+    fn refusal(&self) -> String {
+        format!(
+            "no sandbox works here ({}): type `apt-get install bubblewrap`, or set REEF_ALLOW_BARE=1 to let instances \
+             run as plain processes",
+            self.weakness
+        )
     }
 
     async fn observe(&self, id: InstanceId) -> io::Result<Option<Observed>> {
@@ -155,20 +165,15 @@ impl Runtime for ProcessRuntime {
                 find(true, format!("{} is missing: type `infra/setup/openclaw.sh`", path.display()));
             }
         }
+        let weakness = &self.weakness;
         match isolation {
-            Isolation::None if self.is_refused() => find(
-                true,
-                "no sandbox works here: install bubblewrap (`apt-get install bubblewrap`), or set REEF_ALLOW_BARE=1 to \
-                 let instances run as plain processes"
-                    .into(),
-            ),
-            Isolation::None => find(false, "instances run as plain processes, with no sandbox".into()),
-            Isolation::Landlock => find(
-                false,
-                "instances are kept apart by landlock only: install bubblewrap (`apt-get install bubblewrap`) for \
-                 namespaces of their own"
-                    .into(),
-            ),
+            Isolation::None if self.is_refused() => find(true, self.refusal()),
+            Isolation::None => {
+                find(false, format!("instances are plain processes with no sandbox ({weakness})"))
+            }
+            Isolation::Landlock => {
+                find(false, format!("instances are kept apart by landlock only ({weakness})"))
+            }
             level => find(false, format!("instances are kept apart by {level}")),
         }
         findings
@@ -183,9 +188,7 @@ impl Runtime for ProcessRuntime {
             ));
         }
         if self.is_refused() {
-            return Err(RuntimeError::Refused(
-                "no sandbox works here: install bubblewrap, or set REEF_ALLOW_BARE=1".into(),
-            ));
+            return Err(RuntimeError::Refused(self.refusal()));
         }
         self.start(spec, grace).await.map_err(|error| RuntimeError::failed("starting the door", error))
     }
@@ -301,24 +304,5 @@ impl Watch {
         self.watched.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(process);
         // Nobody listening is fine.
         let _ = self.hints.send(Hint::Instance(id));
-    }
-}
-
-/// Asks `reef-instance` for the strongest sandbox that works here.
-async fn probe(instance_bin: &std::path::Path) -> Isolation {
-    let output = Command::new(instance_bin).arg("probe-sandbox").output().await;
-    match output {
-        Ok(output) if output.status.success() => {
-            let words = String::from_utf8_lossy(&output.stdout);
-            words.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(Isolation::None)
-        }
-        Ok(output) => {
-            tracing::warn!(error = %String::from_utf8_lossy(&output.stderr), "probing for a sandbox failed");
-            Isolation::None
-        }
-        Err(error) => {
-            tracing::warn!(%error, "probing for a sandbox failed");
-            Isolation::None
-        }
     }
 }

@@ -369,6 +369,7 @@ pub async fn dials_no_link(harness: Arc<dyn Harness>) {
     let elsewhere = runtime.run_dir(other.id).await.expect("is there").door_socket();
     symlink(elsewhere, run.door_socket()).expect("links");
     assert_eq!(runtime.dial(spec.id).await.expect_err("a link").kind(), io::ErrorKind::InvalidInput);
+    std::fs::remove_file(run.door_socket()).expect("unlinks");
     start(&*runtime, &spec).await;
     assert_eq!(about(&*runtime, spec.id).await["boot"]["instance_id"], json!(spec.id));
 }
