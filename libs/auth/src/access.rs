@@ -72,7 +72,7 @@ impl Caller {
     }
 }
 
-/// The addresses that a key may be used from; empty: none.
+/// The addresses that a key may be used from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IpAllow(Vec<IpNet>);
 
@@ -95,6 +95,11 @@ impl IpAllow {
                 .map_err(|_| ParseIpAllowError(text.chars().take(64).collect()))
         };
         texts.iter().map(parse).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Allows no address at all.
+    pub const fn nowhere() -> Self {
+        Self(Vec::new())
     }
 
     /// Returns the blocks in normal form.

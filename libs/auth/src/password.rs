@@ -33,6 +33,15 @@ pub enum PasswordError {
     Busy,
 }
 
+/// Makes a password of 100 random bits that can be typed: four groups of five characters.
+pub fn generate() -> SecretString {
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let random: [u8; 20] = rand::random();
+    let characters = random.map(|byte| char::from(ALPHABET[usize::from(byte & 31)]));
+    let groups: Vec<String> = characters.chunks(5).map(|group| group.iter().collect()).collect();
+    groups.join("-").into()
+}
+
 impl Default for Passwords {
     fn default() -> Self {
         Self::new(std::thread::available_parallelism().map_or(1, usize::from))

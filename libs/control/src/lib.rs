@@ -6,7 +6,7 @@
 //!
 //! To add a verb on instances: a file under `instance/`; what it means for the runtime goes into [`reconcile::plan`].
 
-// pub mod account;
+pub mod account;
 mod actor;
 mod door;
 mod error;
@@ -84,6 +84,7 @@ pub struct Parts {
 /// The inside of [`Control`].
 pub struct Inner {
     parts: Parts,
+    accounts: account::Accounts,
     queue: reconcile::Queue,
     events: broadcast::Sender<Arc<Event>>,
     upstreams: moka::future::Cache<InstanceId, Arc<instance::Upstream>>,
@@ -101,6 +102,7 @@ impl Control {
     /// Puts the parts together; nothing runs until [`reconcile::run`] does.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
+            accounts: account::Accounts::new(parts.db.clone(), parts.clock.clone()),
             parts,
             queue: reconcile::Queue::default(),
             events: broadcast::channel(1_024).0,
@@ -114,6 +116,11 @@ impl Inner {
     /// Returns the database.
     pub fn db(&self) -> &Db {
         &self.parts.db
+    }
+
+    /// Returns the verbs on accounts.
+    pub fn accounts(&self) -> &account::Accounts {
+        &self.accounts
     }
 
     /// Returns the runtime.

@@ -111,6 +111,11 @@ statements! {
         = Sql::same(concat!("DELETE FROM sessions WHERE user_id = $1 AND id = $2 RETURNING ", columns!())),
         [tenant, id];
 
+    /// Ends every session of `tenant` but one; returns their ids.
+    pub Tx.delete_other_sessions(tenant: UserId, keep: Option<SessionId>) -> Vec<(SessionId,)>
+        = Sql::same("DELETE FROM sessions WHERE user_id = $1 AND id <> $2 RETURNING id"),
+        [tenant, keep.map_or(uuid::Uuid::nil(), SessionId::as_uuid)];
+
     /// Records use; never moves backwards.
     pub Tx.record_session_use(used: SessionUse) -> Count
         = Sql::same("UPDATE sessions SET last_seen_at = $2 WHERE id = $1 AND last_seen_at < $2"),

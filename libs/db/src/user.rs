@@ -66,7 +66,7 @@ statements! {
         [page.bound(), page.limit];
 
     /// Returns the first operator.
-    pub Tx.lookup_operator() -> Option<UserRow>
+    pub Db.lookup_operator() -> Option<UserRow>
         = Sql::same(concat!(
             "SELECT ", columns!(), " FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id LIMIT 1"
         )),

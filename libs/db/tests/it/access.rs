@@ -48,8 +48,7 @@ both_engines! {
         }
         assert_eq!(made, 1);
         let user = db.lookup_user_by_email("a@x.test").await.unwrap().unwrap();
-        let mut tx = db.write().await.unwrap();
-        assert_eq!(tx.lookup_operator().await.unwrap().map(|row| row.id), Some(user.id));
+        assert_eq!(db.lookup_operator().await.unwrap().map(|row| row.id), Some(user.id));
     }
 
     async fn a_key_lives_and_ends(database: TestDatabase) {

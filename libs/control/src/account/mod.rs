@@ -1,0 +1,141 @@
+//! Verbs on accounts: sign-up and sign-in, sessions, API keys, invites, and what authentication looks up.
+//!
+//! [`Accounts`] needs a database and a clock only. Each verb writes its audit row in its own transaction, and a loss of
+//! rights its revocation too. To add a verb, put it in the file of its entity.
+
+mod invite;
+mod key;
+mod key_record;
+mod session;
+mod sign_in;
+mod usage;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use reef_auth::{Caller, Credential, Passwords};
+use reef_db::{Db, DbError};
+use reef_model::{ActorKind, Clock, Role, Timestamp, UserId};
+
+pub use invite::InviteTerms;
+pub(crate) use invite::redeem;
+pub use key::{NewKey, PatchKey, Rotated};
+pub use key_record::{KeyRecord, KeyRefused};
+pub use session::{DbSessionStore, SignedIn};
+pub use sign_in::{DEFAULT_OPERATOR_EMAIL, FirstOperator, SignUp};
+
+use crate::{Actor, ControlError};
+
+const MAX_NAME_CHARS: usize = 100;
+/// No replica is without the database for longer and still serves (it fails closed after a minute).
+const REVOCATION_MEMORY: Duration = Duration::from_secs(24 * 3600);
+
+/// The verbs on accounts. Cheap to clone; clones share what is kept in memory.
+#[derive(Clone)]
+pub struct Accounts {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    passwords: Passwords,
+    uses: Arc<usage::Uses>,
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
+    }
+}
+
+/// Where a request came from.
+#[derive(Debug, Clone, Default)]
+pub struct Client {
+    /// The client's address.
+    pub ip: Option<IpAddr>,
+    /// The `User-Agent`.
+    pub user_agent: Option<String>,
+    /// The request's id.
+    pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// Returns the actor of an authenticated request.
+    pub fn of(caller: &Caller, client: &Client) -> Self {
+        let kind = match (caller.credential, caller.role) {
+            (Credential::Key(_), _) => ActorKind::Key,
+            (Credential::Session(_), Role::User) => ActorKind::User,
+            (Credential::Session(_), Role::Operator) => ActorKind::Operator,
+        };
+        Self {
+            tenant: caller.tenant,
+            kind,
+            id: Some(caller.actor_id()),
+            request_id: client.request_id.clone(),
+            ip: client.ip.map(|ip| ip.to_string()),
+        }
+    }
+
+    /// Returns the actor of a request that proves who it is by its body: a sign-in, a sign-up.
+    fn signing_in(user: UserId, client: &Client) -> Self {
+        Self {
+            tenant: user,
+            kind: ActorKind::User,
+            id: Some(user.to_string()),
+            request_id: client.request_id.clone(),
+            ip: client.ip.map(|ip| ip.to_string()),
+        }
+    }
+}
+
+impl Accounts {
+    /// Returns the verbs over `db`, with a password hasher of their own.
+    pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
+        Self { db, clock, passwords: Passwords::default(), uses: Arc::default() }
+    }
+
+    /// Removes what has ended: sessions, and revocations that every replica has seen.
+    ///
+    /// # Errors
+    /// [`ControlError::Db`].
+    pub async fn sweep(&self) -> Result<(), ControlError> {
+        let now = self.now();
+        let mut tx = self.db.write().await?;
+        tx.reap_sessions(now).await?;
+        tx.reap_revocations(now - REVOCATION_MEMORY).await?;
+        Ok(tx.commit().await?)
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// Trims a name and checks it: 1–100 printable characters.
+fn valid_name(name: &str) -> Result<String, ControlError> {
+    let name = name.trim();
+    let length = name.chars().count();
+    if length == 0 || length > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+        return Err(invalid("name", format!("give 1 to {MAX_NAME_CHARS} printable characters")));
+    }
+    Ok(name.to_owned())
+}
+
+fn invalid(field: &'static str, message: impl Into<String>) -> ControlError {
+    ControlError::Invalid { field, message: message.into() }
+}
+
+impl From<reef_auth::PasswordError> for ControlError {
+    fn from(error: reef_auth::PasswordError) -> Self {
+        match error {
+            reef_auth::PasswordError::Length => invalid("password", error.to_string()),
+            reef_auth::PasswordError::Busy => Self::Overloaded,
+        }
+    }
+}
+
+/// Says aloud that an address is taken, leaves every other error as it is.
+fn taken_address(error: DbError) -> ControlError {
+    match error {
+        DbError::Conflict(reef_db::Unique::UserEmail) => {
+            ControlError::Conflict("an account with this e-mail address exists; sign in instead".into())
+        }
+        error => error.into(),
+    }
+}
