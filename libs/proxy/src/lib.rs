@@ -1,1 +1,272 @@
-//! Placeholder.
+//! The pipe: forwards HTTP to doors and tunnels upgraded connections.
+//!
+//! After the decision to let a request through, the response body *is* the door's body: no task and no channel in
+//! between, so backpressure and cancellation come from the sockets. This crate knows no tenant, no database and no
+//! framework; who may talk to which door is decided before [`Pipe::forward`] is called. A door is hostile input: what it
+//! may say in a response head is filtered by [`headers`], how long it may be silent is bounded.
+//!
+//! Timeouts: dialing ([`CONNECT_TIMEOUT`]), the response head, silence within a body. Never one over a whole stream.
+
+mod body;
+mod dial;
+mod error;
+pub mod headers;
+mod tunnel;
+
+use std::{future::Future, time::Duration};
+
+use body::{Progress, RequestBody};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, HOST},
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::body::Body;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use crate::{
+    body::DoorBody,
+    dial::{Connection, Dialer, Io},
+    error::{BodyError, PipeError, Side, TunnelError},
+};
+
+/// How long dialing a door may take, the dialer's own attempts included.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a response head may take unless the call says otherwise.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a body or tunnel may be silent unless the call says otherwise: four of the door's heartbeats.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const POOL_IDLE: Duration = Duration::from_secs(30);
+const POOL_IDLE_PER_DOOR: usize = 64;
+
+/// A door: the key of its connection pool, and what it wants to see.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    authority: Authority,
+    authorization: HeaderValue,
+}
+
+impl Upstream {
+    /// Names the door of `id` as started for `generation`; connections are pooled per pair.
+    ///
+    /// # Errors
+    /// [`http::Error`] where `id` cannot be a host name or `token` no header value.
+    pub fn new(id: &str, generation: i64, token: &str) -> Result<Self, http::Error> {
+        let authority = Authority::from_maybe_shared(Bytes::from(format!("{id}.{generation}")))?;
+        let mut authorization = HeaderValue::from_maybe_shared(Bytes::from(format!("Bearer {token}")))?;
+        authorization.set_sensitive(true);
+        Ok(Self { authority, authorization })
+    }
+}
+
+/// One request's way: where to, on whose behalf, how long, until when.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The door.
+    pub upstream: Upstream,
+    /// Path and query on the door; a ticket in the query is taken out.
+    pub path: PathAndQuery,
+    /// Who calls, for the door's log.
+    pub caller: HeaderValue,
+    /// The request's id.
+    pub request_id: HeaderValue,
+    /// How long the response head may take once the request is sent.
+    pub head_timeout: Duration,
+    /// How long either body or the tunnel may be silent.
+    pub idle_timeout: Duration,
+    /// Cuts the request, its streams and its tunnel at once.
+    pub revoked: CancellationToken,
+}
+
+impl Call {
+    /// Returns a call with the usual timeouts.
+    pub fn new(
+        upstream: Upstream,
+        path: PathAndQuery,
+        caller: HeaderValue,
+        request_id: HeaderValue,
+        revoked: CancellationToken,
+    ) -> Self {
+        Self {
+            upstream,
+            path,
+            caller,
+            request_id,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
+            revoked,
+        }
+    }
+
+    fn uri(&self) -> Result<Uri, PipeError> {
+        Uri::builder()
+            .scheme(Scheme::HTTP)
+            .authority(self.upstream.authority.clone())
+            .path_and_query(headers::without_ticket(&self.path))
+            .build()
+            .map_err(|error| PipeError::Protocol(error.into()))
+    }
+
+    fn stamp(&self, headers: &mut HeaderMap) {
+        headers.insert(HOST, HeaderValue::from_static("door"));
+        headers.insert(AUTHORIZATION, self.upstream.authorization.clone());
+        headers.insert(headers::CALLER, self.caller.clone());
+        headers.insert(headers::REQUEST_ID, self.request_id.clone());
+    }
+}
+
+/// The way to all doors, with one bounded connection pool per door.
+///
+/// `B` is the body of the incoming requests. Clones share pools and tunnels.
+pub struct Pipe<B> {
+    client: Client<dial::Connector, RequestBody<B>>,
+    tunnels: TaskTracker,
+    closing: CancellationToken,
+}
+
+impl<B> Clone for Pipe<B> {
+    fn clone(&self) -> Self {
+        Self { client: self.client.clone(), tunnels: self.tunnels.clone(), closing: self.closing.clone() }
+    }
+}
+
+impl<B> std::fmt::Debug for Pipe<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipe").field("open_tunnels", &self.tunnels.len()).finish_non_exhaustive()
+    }
+}
+
+impl<B> Pipe<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Returns a pipe that reaches doors through `dialer`.
+    pub fn new(dialer: impl Dialer) -> Self {
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_IDLE_PER_DOOR)
+            .set_host(false)
+            .build(dial::Connector::new(dialer));
+        Self { client, tunnels: TaskTracker::new(), closing: CancellationToken::new() }
+    }
+
+    /// Sends the request to the door and returns its answer; the body is the door's, streamed.
+    ///
+    /// Both heads are filtered ([`headers`]). A pooled connection that turns out to be closed before anything was sent
+    /// on it is replaced once, unseen; anything later is not repeated.
+    ///
+    /// # Errors
+    /// [`PipeError`]; the request may have reached the door unless it is [`PipeError::Unreachable`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future closes the connection to the door, which sees its client leave.
+    pub async fn forward(&self, request: Request<B>, call: &Call) -> Result<Response<DoorBody>, PipeError> {
+        let (parts, body) = request.into_parts();
+        let mut headers = parts.headers;
+        headers::to_door(&mut headers);
+        let mut response = self.send(parts.method, headers, body, call).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(PipeError::Protocol("the door switched protocols unasked".into()));
+        }
+        headers::to_client(response.headers_mut());
+        Ok(response.map(|body| DoorBody::new(body, call)))
+    }
+
+    /// Sends a WebSocket handshake (RFC 6455 §4) to the door; after its 101 the two connections are one tunnel of bytes.
+    ///
+    /// Returns the door's answer. Anything but a 101 passes like an ordinary response: a 403 stays a 403. The tunnel ends
+    /// with either end, the call's `revoked`, silence for `idle_timeout`, or [`Pipe::close`].
+    ///
+    /// # Errors
+    /// [`PipeError::Protocol`] where the request is no handshake or the door's 101 is for something else; otherwise as
+    /// [`Pipe::forward`].
+    pub async fn tunnel(
+        &self,
+        mut request: Request<B>,
+        call: &Call,
+    ) -> Result<Response<DoorBody>, PipeError> {
+        if !headers::asks_for_websocket(request.headers()) || request.method() != Method::GET {
+            return Err(PipeError::NotAHandshake);
+        }
+        let downstream = hyper::upgrade::on(&mut request);
+        let (parts, body) = request.into_parts();
+        let mut headers = parts.headers;
+        headers::to_door(&mut headers);
+        headers::set_websocket(&mut headers);
+        let mut response = self.send(parts.method, headers, body, call).await?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            headers::to_client(response.headers_mut());
+            return Ok(response.map(|body| DoorBody::new(body, call)));
+        }
+        if !headers::asks_for_websocket(response.headers()) {
+            return Err(PipeError::Protocol("the door switched to another protocol".into()));
+        }
+        headers::to_client(response.headers_mut());
+        headers::set_websocket(response.headers_mut());
+        let upstream = hyper::upgrade::on(&mut response);
+        let limits = tunnel::Limits {
+            idle_timeout: call.idle_timeout,
+            revoked: call.revoked.clone(),
+            closing: self.closing.clone(),
+        };
+        self.tunnels.spawn(tunnel::run(downstream, upstream, limits, call.request_id.clone()));
+        Ok(response.map(|body| DoorBody::new(body, call)))
+    }
+
+    /// Returns how many tunnels are open.
+    pub fn open_tunnels(&self) -> usize {
+        self.tunnels.len()
+    }
+
+    /// Ends every tunnel and waits until they are gone; further ones end at once.
+    pub async fn close(&self) {
+        self.closing.cancel();
+        self.tunnels.close();
+        self.tunnels.wait().await;
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        headers: HeaderMap,
+        body: B,
+        call: &Call,
+    ) -> Result<Response<hyper::body::Incoming>, PipeError> {
+        let (body, progress) = RequestBody::new(body);
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.version_mut() = Version::HTTP_11;
+        *request.uri_mut() = call.uri()?;
+        *request.headers_mut() = headers;
+        call.stamp(request.headers_mut());
+        tokio::select! {
+            biased;
+            answer = self.client.request(request) => answer.map_err(PipeError::from_client),
+            () = call.revoked.cancelled() => Err(PipeError::Revoked),
+            error = head_deadline(progress, call) => Err(error),
+        }
+    }
+}
+
+/// Ends when the head is overdue: counted anew while the request's body still moves.
+fn head_deadline(progress: Option<Progress>, call: &Call) -> impl Future<Output = PipeError> {
+    let (head, idle) = (call.head_timeout, call.idle_timeout);
+    async move {
+        if let Some(progress) = progress {
+            while tokio::time::timeout(idle, progress.done()).await.is_err() {
+                if !progress.take_moved() {
+                    return progress.stall();
+                }
+            }
+        }
+        tokio::time::sleep(head).await;
+        PipeError::HeadTimeout
+    }
+}
