@@ -135,7 +135,8 @@ pub struct Usage {
 /// Why a turn did not complete.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct TurnError {
-    /// A word: `model_error`, `gateway_lost`, `door_restarted`, `steered`, `timeout`.
+    /// A word: `model_error`, `gateway_lost`, `gateway_unavailable`, `rejected`, `steered`, `timeout`, `stopping`,
+    /// `storage_failed`.
     pub code: String,
     /// What happened and what to do, for a person.
     pub message: String,
@@ -228,7 +229,9 @@ pub struct Turn {
 }
 
 /// The data of one SSE event; `event:` is [`EventBody::name`], `id:` the event's id.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+///
+/// The data alone does not say which event it is: read it with [`EventBody::parse`].
+#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum EventBody {
     /// `message.created`: the user's message was taken.
@@ -317,8 +320,58 @@ impl EventBody {
         }
     }
 
+    /// Reads the data of an SSE event; `None` for an event of a newer version.
+    ///
+    /// # Errors
+    /// When the data does not have the shape that goes with the name.
+    pub fn parse(name: &str, data: &str) -> Result<Option<Self>, serde_json::Error> {
+        use serde_json::from_str;
+        Ok(Some(match name {
+            "message.created" => Self::MessageCreated(from_str(data)?),
+            "message.completed" => Self::MessageCompleted(from_str(data)?),
+            "turn.started" => Self::TurnStarted(from_str(data)?),
+            "message.delta" => Self::MessageDelta(from_str(data)?),
+            "tool.started" => Self::ToolStarted(from_str(data)?),
+            "tool.completed" => Self::ToolCompleted(from_str(data)?),
+            "turn.completed" | "turn.failed" | "turn.cancelled" | "turn.interrupted" => {
+                Self::TurnEnded(from_str(data)?)
+            }
+            _ => return Ok(None),
+        }))
+    }
+
     /// Tells whether this is a turn's last event.
     pub const fn is_terminal(&self) -> bool {
         matches!(self, Self::TurnEnded(_))
+    }
+
+    /// Tells whether a follower sees this without `deltas=true`: messages, and how turns end.
+    pub const fn is_kept(&self) -> bool {
+        matches!(self, Self::MessageCreated(_) | Self::MessageCompleted(_) | Self::TurnEnded(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_read_by_their_names() {
+        let turn_id = TurnId::generate();
+        let all = [
+            EventBody::TurnStarted(TurnStarted { turn_id, session_id: ChatSessionId::generate() }),
+            EventBody::MessageDelta(MessageDelta { turn_id, text: "hi".into() }),
+            EventBody::TurnEnded(TurnEnded {
+                turn_id,
+                status: TurnStatus::Interrupted,
+                usage: None,
+                error: Some(TurnError { code: "gateway_lost".into(), message: "gone".into() }),
+            }),
+        ];
+        for event in all {
+            let data = serde_json::to_string(&event).unwrap();
+            assert_eq!(EventBody::parse(event.name(), &data).unwrap(), Some(event));
+        }
+        assert_eq!(EventBody::parse("turn.of_a_newer_door", "{}").unwrap(), None);
     }
 }

@@ -1,0 +1,111 @@
+//! The door's one connection to the gateway, and where its events go.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use reef_openclaw::{
+    Client, Events,
+    protocol::{Row, Signal, SignalKind},
+};
+
+use super::{Chat, GatewayAccess, session_key, session_of_key};
+
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(2);
+
+/// Dials and shakes hands.
+pub(super) async fn connect(gateway: &dyn GatewayAccess) -> anyhow::Result<(Client, Events)> {
+    let stream = gateway.dial().await.context("cannot dial the gateway")?;
+    Ok(Client::connect(stream, gateway.token()).await?)
+}
+
+/// Waits for a connection that lives.
+///
+/// # Cancel safety
+/// Safe.
+pub(super) async fn current(chat: &Chat) -> Client {
+    let mut link = chat.link.subscribe();
+    loop {
+        let client = link.borrow_and_update().clone();
+        if let Some(client) = client.filter(|client| !client.is_closed()) {
+            return client;
+        }
+        if link.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Keeps the connection for ever: connects whenever the gateway is ready, hands out its events, connects again.
+pub(super) async fn keep(chat: &Arc<Chat>) {
+    let mut ready = chat.gateway.ready();
+    let mut retry = RETRY_FIRST;
+    loop {
+        if ready.wait_for(|ready| *ready).await.is_err() {
+            return;
+        }
+        match connect(&*chat.gateway).await {
+            Ok((client, events)) => {
+                retry = RETRY_FIRST;
+                tracing::info!("connected to the gateway");
+                chat.link.send_replace(Some(client));
+                forget_deleted(chat).await;
+                hand_out(chat, events).await;
+                chat.link.send_replace(None);
+                tracing::info!("the connection to the gateway is lost");
+            }
+            Err(error) => {
+                tracing::debug!(error = format!("{error:#}"), "no connection to the gateway yet");
+                tokio::time::sleep(retry).await;
+                retry = (retry * 2).min(RETRY_MOST);
+            }
+        }
+    }
+}
+
+/// Deletes in the gateway what was deleted here.
+pub(super) async fn forget_deleted(chat: &Chat) {
+    let Some(client) = chat.link.borrow().clone() else { return };
+    let sessions = chat.log.forgotten().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "cannot read which sessions the gateway must forget");
+        Vec::new()
+    });
+    for session in sessions {
+        match client.session_delete(&session_key(session)).await {
+            Ok(()) => {
+                if let Err(error) = chat.log.forgot(session).await {
+                    tracing::error!(%error, %session, "cannot note that the gateway forgot a session");
+                }
+            }
+            Err(error) => tracing::warn!(%error, %session, "the gateway did not delete a session"),
+        }
+    }
+}
+
+async fn hand_out(chat: &Arc<Chat>, mut events: Events) {
+    while let Some(signal) = events.next().await {
+        let Some(session) = session_of_key(&signal.session_key) else { continue };
+        if let Some(worker) = chat.worker(session) {
+            worker.inbox.push(signal);
+        } else if let Some((run, text)) = begins_foreign_run(&signal) {
+            match chat.log.knows_run(run).await {
+                Ok(true) => {}
+                Ok(false) => match chat.log.accept_foreign(session, run, Some(text)).await {
+                    Ok(_) => chat.wake(session),
+                    Err(error) => tracing::debug!(%error, %session, "somebody else's run is not logged"),
+                },
+                Err(error) => tracing::error!(%error, "cannot look a run up"),
+            }
+        }
+    }
+}
+
+/// Returns the run and the text of a user's message that did not come through the door.
+fn begins_foreign_run(signal: &Signal) -> Option<(&str, String)> {
+    match &signal.kind {
+        SignalKind::Row(row) if row.meta.steer_target_run_id.is_none() => {
+            Row::started_run(row).map(|run| (run, row.text()))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,415 @@
+//! Runs the turns of one session, one after the other.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use reef_door::chat::TurnStatus;
+use reef_model::ChatSessionId;
+use reef_openclaw::{
+    CallError, Client,
+    protocol::{Attachment, ChatSend, History, Row, Signal, SignalKind},
+};
+use tokio::time::Instant;
+
+use super::{
+    Chat, Worker, link,
+    log::{Draft, End, LogError, OpenTurn},
+    progress::{Next, Progress, error_of},
+    session_key,
+    verdict::{Verdict, judge, rows_of_turn},
+};
+
+/// How long a write that failed waits for its next try.
+const WRITE_RETRY: Duration = Duration::from_secs(1);
+
+/// Runs a session's turns until none is left.
+pub(super) async fn work(chat: &Arc<Chat>, session: ChatSessionId, worker: &Arc<Worker>) {
+    loop {
+        worker.inbox.take_poke();
+        match chat.log.next_turn(session).await {
+            Ok(Some(turn)) => Runner::new(chat, worker, turn).run().await,
+            Ok(None) => {
+                let mut workers = chat.workers.lock().unwrap_or_else(PoisonError::into_inner);
+                if !worker.inbox.take_poke() {
+                    workers.remove(&session);
+                    return;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, %session, "cannot read the next turn");
+                tokio::time::sleep(WRITE_RETRY).await;
+            }
+        }
+        if chat.stopping.is_cancelled() && chat.log.next_turn(session).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Why a turn cannot go on over this connection.
+enum Trouble {
+    /// The connection is gone; look again over the next one.
+    Link,
+    /// The log cannot be written.
+    Log(LogError),
+}
+
+impl From<LogError> for Trouble {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+struct Runner<'a> {
+    chat: &'a Arc<Chat>,
+    worker: &'a Arc<Worker>,
+    key: String,
+    turn: OpenTurn,
+    progress: Progress,
+    drafts: Vec<Draft>,
+    /// Since when the gateway has neither run nor answer for the turn.
+    unclear_since: Option<Instant>,
+    recoveries: u32,
+}
+
+impl<'a> Runner<'a> {
+    fn new(chat: &'a Arc<Chat>, worker: &'a Arc<Worker>, turn: OpenTurn) -> Self {
+        Self {
+            chat,
+            worker,
+            key: session_key(turn.session_id),
+            progress: Progress::resume(turn.run_id.clone(), String::new(), Vec::new()),
+            turn,
+            drafts: Vec::new(),
+            unclear_since: None,
+            recoveries: 0,
+        }
+    }
+
+    /// Brings the turn to its end and logs that.
+    async fn run(mut self) {
+        let end = match self.until_end().await {
+            Ok(end) => end,
+            Err(error) => {
+                tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), turn = %self.turn.id, "cannot log a turn");
+                self.abort_quietly().await;
+                self.drafts.clear();
+                let message = "The instance could not write the chat log; its disk may be full. Free space and send the message again.";
+                self.progress.end(TurnStatus::Failed, Some(error_of("storage_failed", message)))
+            }
+        };
+        let drafts = std::mem::take(&mut self.drafts);
+        while let Err(error) = self.chat.log.end(&self.turn, drafts.clone(), end.clone()).await {
+            tracing::error!(%error, turn = %self.turn.id, "cannot log the end of a turn; trying again");
+            self.chat.log.announce_stuck(self.turn.session_id, self.turn.id);
+            if self.chat.stopping.is_cancelled() {
+                // The next door finds the turn running and asks the gateway what became of it.
+                return;
+            }
+            tokio::time::sleep(WRITE_RETRY).await;
+        }
+    }
+
+    async fn until_end(&mut self) -> Result<End, LogError> {
+        if self.turn.is_sent {
+            let (text, tools) = self.chat.log.said_so_far(self.turn.id).await?;
+            self.progress = Progress::resume(self.turn.run_id.clone(), text, tools);
+        }
+        loop {
+            let client = match self.connection().await? {
+                Ok(client) => client,
+                Err(end) => return Ok(end),
+            };
+            match self.drive(&client).await {
+                Ok(end) => return Ok(end),
+                Err(Trouble::Log(error)) => return Err(error),
+                Err(Trouble::Link) => {
+                    self.recoveries += 1;
+                    // A call may fail on a connection that lives; that one is not tried again at once.
+                    tokio::time::sleep(self.chat.limits.poll / 4).await;
+                    if self.recoveries > self.chat.limits.recoveries {
+                        return Ok(self.interrupted(
+                            "gateway_lost",
+                            "The agent's gateway stopped several times during this turn.",
+                        ));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a connection; or returns how the turn ends without one.
+    async fn connection(&mut self) -> Result<Result<Client, End>, LogError> {
+        let deadline = Instant::now() + self.chat.limits.reconnect;
+        loop {
+            tokio::select! {
+                client = link::current(self.chat) => return Ok(Ok(client)),
+                () = self.chat.stopping.cancelled() => return Ok(Err(self.stopped())),
+                () = tokio::time::sleep_until(deadline) => {
+                    return Ok(Err(if self.turn.cancel_requested {
+                        self.progress.end(TurnStatus::Cancelled, None)
+                    } else if self.turn.is_sent {
+                        self.interrupted("gateway_lost", "The agent's gateway stopped and did not come back in time.")
+                    } else {
+                        let message = "The agent's gateway is not up. Nothing was sent; try again when the instance is ready.";
+                        self.progress.end(TurnStatus::Failed, Some(error_of("gateway_unavailable", message)))
+                    }));
+                }
+                () = self.worker.cancel.notified() => {
+                    self.notice_cancel().await?;
+                    if self.turn.cancel_requested && !self.turn.is_sent {
+                        return Ok(Err(self.progress.end(TurnStatus::Cancelled, None)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Runs the turn over one connection.
+    async fn drive(&mut self, client: &Client) -> Result<End, Trouble> {
+        let looked = if self.turn.is_sent { self.consult(client).await? } else { self.send(client).await? };
+        if let Some(end) = looked {
+            return Ok(end);
+        }
+        if self.turn.cancel_requested {
+            self.abort(client).await?;
+        }
+        loop {
+            let patience = if self.unclear_since.is_some() || self.turn.cancel_requested {
+                self.chat.limits.poll
+            } else {
+                self.chat.limits.quiet
+            };
+            tokio::select! {
+                biased;
+                signals = self.worker.inbox.take() => {
+                    for signal in signals {
+                        if let Some(end) = self.hear(client, signal).await? {
+                            return Ok(end);
+                        }
+                    }
+                    self.flush().await?;
+                }
+                () = client.closed() => return Err(Trouble::Link),
+                () = self.chat.stopping.cancelled() => {
+                    self.abort_quietly().await;
+                    return Ok(self.stopped());
+                }
+                () = self.worker.cancel.notified() => {
+                    self.notice_cancel().await?;
+                    if self.turn.cancel_requested {
+                        self.abort(client).await?;
+                    }
+                }
+                () = tokio::time::sleep(patience) => {
+                    if self.turn.cancel_requested {
+                        self.abort(client).await?;
+                    }
+                    if let Some(end) = self.consult(client).await? {
+                        return Ok(end);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends the message; the turn's id makes a second time harmless.
+    async fn send(&mut self, client: &Client) -> Result<Option<End>, Trouble> {
+        let Some(request) = self.chat.log.request(self.turn.id).await? else { return Ok(Some(self.lost())) };
+        if !self.turn.is_sent {
+            self.chat.log.mark_running(&self.turn).await?;
+            self.turn.is_sent = true;
+        }
+        let attachments: Vec<Attachment> = request
+            .attachments
+            .into_iter()
+            .map(|file| Attachment {
+                r#type: "file",
+                mime_type: file.mime_type,
+                file_name: file.name,
+                content: file.content,
+            })
+            .collect();
+        let message = ChatSend {
+            session_key: &self.key,
+            message: &request.message,
+            idempotency_key: &self.turn.run_id,
+            attachments: &attachments,
+        };
+        let deadline = Instant::now() + self.chat.limits.reconnect;
+        loop {
+            match client.chat_send(&message).await {
+                Ok(sent) if sent.status == "ok" => return Box::pin(self.consult(client)).await,
+                Ok(_) => {
+                    self.unclear_since = None;
+                    return Ok(None);
+                }
+                Err(CallError::Refused { retryable: true, .. })
+                    if Instant::now() < deadline && !client.is_closed() =>
+                {
+                    tokio::time::sleep(self.chat.limits.poll / 2).await;
+                }
+                Err(CallError::Refused { message, .. }) => {
+                    let error = error_of("rejected", &message);
+                    return Ok(Some(self.progress.end(TurnStatus::Failed, Some(error))));
+                }
+                Err(error) => return Err(link_trouble(&error)),
+            }
+        }
+    }
+
+    /// Takes one signal.
+    async fn hear(&mut self, client: &Client, signal: Signal) -> Result<Option<End>, Trouble> {
+        if let SignalKind::Row(row) = &signal.kind
+            && row.role == "user"
+        {
+            self.hear_user(row).await?;
+            return Ok(None);
+        }
+        if signal.run_id != self.progress.run_id() {
+            return Ok(None);
+        }
+        self.unclear_since = None;
+        match self.progress.apply(signal.kind, &mut self.drafts) {
+            Next::Go => Ok(None),
+            Next::End(end) => Ok(Some(*end)),
+            Next::Consult => {
+                self.unclear_since = Some(Instant::now());
+                self.consult(client).await
+            }
+        }
+    }
+
+    /// Takes a user's row: ours, the gateway's own that resumes the turn, or somebody else's that was steered into it.
+    async fn hear_user(&mut self, row: &Row) -> Result<(), Trouble> {
+        let Some(run) = row.started_run() else { return Ok(()) };
+        if row.resumes_after_restart() {
+            self.switch_run(run).await?;
+        } else if run != self.turn.run_id && run.parse::<reef_model::TurnId>().is_err() {
+            self.progress.heard(&row.meta.id, row.text(), &mut self.drafts);
+        }
+        Ok(())
+    }
+
+    async fn switch_run(&mut self, run: &str) -> Result<(), LogError> {
+        if self.progress.run_id() != run {
+            self.progress.switch_run(run);
+            run.clone_into(&mut self.turn.run_id);
+            self.chat.log.mark_running(&self.turn).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks into the transcript for what became of the turn.
+    async fn consult(&mut self, client: &Client) -> Result<Option<End>, Trouble> {
+        let history = client.chat_history(&self.key).await.map_err(|error| link_trouble(&error))?;
+        let rows = rows_of_turn(&history, &self.turn.run_id, self.turn.id).unwrap_or_default();
+        let verdict = judge(&history, &self.turn.run_id, self.turn.id);
+        tracing::debug!(turn = %self.turn.id, ?verdict, "looked into the transcript");
+        match verdict {
+            Verdict::NeverArrived if self.turn.cancel_requested => {
+                Ok(Some(self.progress.end(TurnStatus::Cancelled, None)))
+            }
+            Verdict::NeverArrived => self.send(client).await,
+            Verdict::Streams { run_id, text } => {
+                self.switch_run(&run_id).await?;
+                self.unclear_since = None;
+                self.progress.catch_up(rows.iter(), &mut self.drafts);
+                self.progress.advance(&text, &mut self.drafts);
+                self.flush().await?;
+                Ok(None)
+            }
+            // A run that waits for a free lane may do so for long; one that a restart should resume may not.
+            Verdict::Pending if self.recoveries == 0 && !self.turn.cancel_requested => Ok(None),
+            Verdict::Pending => Ok(self.unclear(self.chat.limits.reconnect)),
+            Verdict::Lost => Ok(self.unclear(self.chat.limits.resume)),
+            Verdict::Ended { status, error, run_id } => {
+                self.switch_run(&run_id).await?;
+                self.progress.catch_up(rows.iter(), &mut self.drafts);
+                if status != TurnStatus::Failed {
+                    let answer = self.whole_answer(client, &history, &run_id).await?;
+                    self.progress.answer_from_transcript(&answer, &mut self.drafts);
+                }
+                Ok(Some(self.progress.end(status, error)))
+            }
+        }
+    }
+
+    /// Ends a turn that has been unclear for too long.
+    fn unclear(&mut self, limit: Duration) -> Option<End> {
+        let since = *self.unclear_since.get_or_insert_with(Instant::now);
+        if self.turn.cancel_requested && since.elapsed() >= self.chat.limits.poll {
+            return Some(self.progress.end(TurnStatus::Cancelled, None));
+        }
+        (since.elapsed() >= limit).then(|| self.lost())
+    }
+
+    /// Returns the texts of a run, whole where history cuts them.
+    async fn whole_answer(&self, client: &Client, history: &History, run: &str) -> Result<String, Trouble> {
+        let mut texts = Vec::new();
+        for row in history.messages.iter().filter(|row| row.role == "assistant" && row.is_of_run(run)) {
+            let text = if row.meta.truncated {
+                let whole = client.message_get(&self.key, &row.meta.id).await;
+                whole.map_err(|error| link_trouble(&error))?.text()
+            } else {
+                row.text()
+            };
+            if !text.is_empty() {
+                texts.push(text);
+            }
+        }
+        Ok(texts.join("\n\n"))
+    }
+
+    async fn flush(&mut self) -> Result<(), LogError> {
+        self.chat.log.append(&self.turn, std::mem::take(&mut self.drafts)).await
+    }
+
+    async fn notice_cancel(&mut self) -> Result<(), LogError> {
+        self.turn.cancel_requested |= self.chat.log.is_cancel_requested(self.turn.id).await?;
+        Ok(())
+    }
+
+    /// Stops the run. Its end comes as a signal; where nothing runs, the transcript is looked into soon.
+    async fn abort(&mut self, client: &Client) -> Result<(), Trouble> {
+        match client.chat_abort(&self.key, self.progress.run_id()).await {
+            Ok(_) | Err(CallError::Refused { .. }) => Ok(()),
+            Err(error) => Err(link_trouble(&error)),
+        }
+    }
+
+    /// Stops the run if that is possible at once, so that the gateway does not resume it after its next start.
+    async fn abort_quietly(&self) {
+        let client = self.chat.link.borrow().clone();
+        if let Some(client) = client {
+            let abort = client.chat_abort(&self.key, self.progress.run_id());
+            let _ = tokio::time::timeout(Duration::from_secs(2), abort).await;
+        }
+    }
+
+    fn lost(&self) -> End {
+        self.interrupted(
+            "gateway_lost",
+            "The agent's gateway stopped during this turn and did not resume it.",
+        )
+    }
+
+    fn stopped(&self) -> End {
+        self.interrupted(
+            "stopping",
+            "The instance was stopped before the turn ended. Send the message again.",
+        )
+    }
+
+    fn interrupted(&self, code: &str, message: &str) -> End {
+        self.progress.end(TurnStatus::Interrupted, Some(error_of(code, message)))
+    }
+}
+
+/// Whatever kept a call from being answered, the way on is a look into the transcript over the next connection.
+fn link_trouble(error: &CallError) -> Trouble {
+    tracing::debug!(%error, "a call to the gateway failed");
+    Trouble::Link
+}
