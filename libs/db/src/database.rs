@@ -20,6 +20,8 @@ const SQLITE_READERS: u32 = 8;
 const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The write-ahead log is cut back to this after a checkpoint; constant readers made it grow to 100 MB.
 const SQLITE_JOURNAL_LIMIT_BYTES: &str = "67108864";
+/// How often the log is written back and cut: under constant readers no commit finds a moment to do so.
+const SQLITE_CHECKPOINT_PERIOD: Duration = Duration::from_secs(300);
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/sqlite");
@@ -33,14 +35,12 @@ pub struct Db(Arc<Inner>);
 struct Inner {
     engine: Engine,
     wakes: Arc<Wakes>,
-    listener: Option<AbortHandle>,
+    background: AbortHandle,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        if let Some(listener) = &self.listener {
-            listener.abort();
-        }
+        self.background.abort();
     }
 }
 
@@ -89,11 +89,9 @@ impl Db {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .connect_lazy_with(options.read_only(true));
-        Ok(Self(Arc::new(Inner {
-            engine: Engine::Sqlite { writer, readers },
-            wakes: Wakes::new(),
-            listener: None,
-        })))
+        let background = tokio::spawn(checkpoint(writer.clone())).abort_handle();
+        let engine = Engine::Sqlite { writer, readers };
+        Ok(Self(Arc::new(Inner { engine, wakes: Wakes::new(), background })))
     }
 
     async fn connect_postgres(url: &str, max_connections: u32) -> Result<Self, ConnectError> {
@@ -106,8 +104,8 @@ impl Db {
             .await
             .map_err(ConnectError::Connect)?;
         let wakes = Wakes::new();
-        let listener = tokio::spawn(wake::listen(pool.clone(), wakes.clone())).abort_handle();
-        Ok(Self(Arc::new(Inner { engine: Engine::Postgres(pool), wakes, listener: Some(listener) })))
+        let background = tokio::spawn(wake::listen(pool.clone(), wakes.clone())).abort_handle();
+        Ok(Self(Arc::new(Inner { engine: Engine::Postgres(pool), wakes, background })))
     }
 
     /// Brings the schema up to date. Migrations that this version does not know are left alone: a newer server may
@@ -205,6 +203,17 @@ fn migrator(embedded: &'static Migrator) -> Migrator {
     let mut migrator = Migrator::with_migrations(embedded.iter().cloned().collect());
     migrator.set_ignore_missing(true);
     migrator
+}
+
+async fn checkpoint(writer: SqlitePool) {
+    let mut period = tokio::time::interval(SQLITE_CHECKPOINT_PERIOD);
+    period.tick().await;
+    while !writer.is_closed() {
+        period.tick().await;
+        if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&writer).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "cannot write the database's log back");
+        }
+    }
 }
 
 /// Makes the file with mode 0600 before SQLite would with the process's umask.

@@ -297,14 +297,6 @@ statements! {
          fact.sandbox_id.as_deref(), fact.observed_generation, fact.started_at, fact.provisioned_at, fact.failures,
          fact.retry_at, now];
 
-    /// Replaces the tokens, encrypted; they take effect at the next start.
-    pub Tx.set_instance_tokens(tenant: UserId, id: InstanceId, door_token_enc: &[u8], gateway_token_enc: &[u8], now: Timestamp) -> Count
-        = Sql::same(
-            "UPDATE instances SET door_token_enc = $3, gateway_token_enc = $4, updated_at = $5 \
-             WHERE user_id = $1 AND id = $2"
-        ),
-        [tenant, id, door_token_enc, gateway_token_enc, now];
-
     /// Records that the instance was used at `at`; never moves backwards, and is no new version of the row.
     pub Tx.record_activity(id: InstanceId, at: Timestamp) -> Count
         = Sql::same(

@@ -3,11 +3,6 @@
 use crate::{DbError, Sql, Tx, statement::statements};
 
 statements! {
-    /// Returns a setting.
-    pub Db.lookup_setting(key: &str) -> Option<(String,)>
-        = Sql::same("SELECT value FROM settings WHERE key = $1"),
-        [key];
-
     pub(crate) Tx.read_setting(key: &str) -> One<(String,)>
         = Sql::same("SELECT value FROM settings WHERE key = $1"),
         [key];

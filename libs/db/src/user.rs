@@ -2,7 +2,7 @@
 
 use reef_model::{Role, Timestamp, UserId};
 
-use crate::{Page, Sql, statement::statements};
+use crate::{Sql, statement::statements};
 
 /// An account.
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -58,13 +58,6 @@ statements! {
         = Sql::same(concat!("SELECT ", columns!(), " FROM users WHERE email = $1 AND deleted_at IS NULL")),
         [email];
 
-    /// Returns a page of all accounts that are not deleted, newest first.
-    pub Db.list_users(page: Page) -> Vec<UserRow>
-        = Sql::same(concat!(
-            "SELECT ", columns!(), " FROM users WHERE id < $1 AND deleted_at IS NULL ORDER BY id DESC LIMIT $2"
-        )),
-        [page.bound(), page.limit];
-
     /// Returns the first operator.
     pub Db.lookup_operator() -> Option<UserRow>
         = Sql::same(concat!(
@@ -80,8 +73,4 @@ statements! {
         )),
         [new.id, &new.email, new.name.as_deref(), &new.password_hash, new.role, new.created_at];
 
-    /// Replaces a password's hash.
-    pub Tx.set_password(id: UserId, password_hash: &str) -> Count
-        = Sql::same("UPDATE users SET password_hash = $2 WHERE id = $1 AND deleted_at IS NULL"),
-        [id, password_hash];
 }

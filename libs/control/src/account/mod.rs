@@ -8,12 +8,14 @@ mod key;
 mod key_record;
 mod session;
 mod sign_in;
+#[cfg(test)]
+mod tests;
 mod usage;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use reef_auth::{Caller, Credential, Passwords};
-use reef_db::{Db, DbError};
+use reef_db::Db;
 use reef_model::{ActorKind, Clock, Role, Timestamp, UserId};
 
 pub use invite::InviteTerms;
@@ -26,8 +28,8 @@ pub use sign_in::{DEFAULT_OPERATOR_EMAIL, FirstOperator, SignUp};
 use crate::{Actor, ControlError};
 
 const MAX_NAME_CHARS: usize = 100;
-/// No replica is without the database for longer and still serves (it fails closed after a minute).
-const REVOCATION_MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// Nobody acts on what ended so long ago: a replica without the database fails closed after a minute.
+const MEMORY: Duration = Duration::from_secs(24 * 3600);
 
 /// The verbs on accounts. Cheap to clone; clones share what is kept in memory.
 #[derive(Clone)]
@@ -90,7 +92,7 @@ impl Accounts {
         Self { db, clock, passwords: Passwords::default(), uses: Arc::default() }
     }
 
-    /// Removes what has ended: sessions, and revocations that every replica has seen.
+    /// Removes what has ended: sessions, leases of long ago, and revocations that every replica has seen.
     ///
     /// # Errors
     /// [`ControlError::Db`].
@@ -98,7 +100,8 @@ impl Accounts {
         let now = self.now();
         let mut tx = self.db.write().await?;
         tx.reap_sessions(now).await?;
-        tx.reap_revocations(now - REVOCATION_MEMORY).await?;
+        tx.reap_leases(now - MEMORY).await?;
+        tx.reap_revocations(now - MEMORY).await?;
         Ok(tx.commit().await?)
     }
 
@@ -127,15 +130,5 @@ impl From<reef_auth::PasswordError> for ControlError {
             reef_auth::PasswordError::Length => invalid("password", error.to_string()),
             reef_auth::PasswordError::Busy => Self::Overloaded,
         }
-    }
-}
-
-/// Says aloud that an address is taken, leaves every other error as it is.
-fn taken_address(error: DbError) -> ControlError {
-    match error {
-        DbError::Conflict(reef_db::Unique::UserEmail) => {
-            ControlError::Conflict("an account with this e-mail address exists; sign in instead".into())
-        }
-        error => error.into(),
     }
 }

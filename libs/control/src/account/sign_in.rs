@@ -4,7 +4,7 @@ use reef_auth::{Email, InviteCode, SecretString, password};
 use reef_db::{DbError, NewUser, Unique, UserRow};
 use reef_model::{Role, UserId};
 
-use super::{Accounts, Client, invalid, redeem, taken_address, valid_name};
+use super::{Accounts, Client, invalid, redeem, valid_name};
 use crate::{Actor, ControlError};
 
 /// The operator's address where none is configured.
@@ -57,7 +57,12 @@ impl Accounts {
         };
         let actor = Actor::signing_in(new.id, client);
         let mut tx = self.db.write().await?;
-        let user = tx.insert_user(&new).await.map_err(taken_address)?;
+        let user = tx.insert_user(&new).await.map_err(|error| match error {
+            DbError::Conflict(Unique::UserEmail) => {
+                ControlError::Conflict("an account with this e-mail address exists; sign in instead".into())
+            }
+            error => error.into(),
+        })?;
         if let Some(code) = code {
             redeem(&mut tx, user.id, code, now).await?;
         }
