@@ -1,1 +1,105 @@
-//! Placeholder.
+//! The HTTP API: routes, extractors, documents, pages, OpenAPI.
+//!
+//! A request passes the layers of [`router`], then extractors that carry the whole "who, and may they"
+//! ([`caller`]), then a thin handler that calls a verb of `reef-control` or passes the request on to a door. Errors of
+//! lower rooms get their status in one file ([`error`]). To add a route, see [`routes`].
+
+mod background;
+mod caller;
+mod context;
+mod docs;
+mod error;
+mod extract;
+mod forward;
+mod instance_route;
+mod limits;
+mod openapi;
+mod pages;
+mod routes;
+mod session;
+mod sign_in;
+mod state;
+mod views;
+
+/// Of this build.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use http::{HeaderName, Method, header};
+use tower::{Layer, util::MapRequestLayer};
+use tower_http::cors::{Any, CorsLayer};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use crate::{
+    error::{ApiError, ApiResult},
+    limits::{Policy, RateLimits},
+    openapi::document,
+    state::{ApiParts, ApiState},
+};
+
+/// JSON bodies; chat bodies are bounded on their way to the door.
+const MAX_JSON_BYTES: usize = 256 * 1024;
+
+/// Returns the whole public surface.
+pub fn router(state: ApiState) -> Router {
+    let (api, _) = OpenApiRouter::new().merge(routes::all()).split_for_parts();
+    let routed = Router::new()
+        .merge(api.layer(cors()))
+        .merge(pages::routes())
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
+        .layer(session::layer(&state))
+        .layer(from_fn_with_state(state.clone(), context::enter))
+        .with_state(state);
+    // Around the router: a path is made plain before a route is looked for.
+    let plain = MapRequestLayer::new(without_trailing_slash).layer(routed);
+    Router::new().fallback_service(plain)
+}
+
+/// Any origin may call with a key; cookies are not sent from other origins, since credentials are off.
+fn cors() -> CorsLayer {
+    let exposed = [
+        "link",
+        "location",
+        "etag",
+        "retry-after",
+        "ratelimit",
+        "ratelimit-policy",
+        "x-next-cursor",
+        "x-request-id",
+        "idempotent-replayed",
+    ];
+    CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+            header::RANGE,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
+            HeaderName::from_static("x-request-id"),
+        ])
+        .expose_headers(exposed.map(HeaderName::from_static))
+        .max_age(std::time::Duration::from_secs(86_400))
+}
+
+/// `/api/` is `/api`.
+fn without_trailing_slash<B>(mut request: http::Request<B>) -> http::Request<B> {
+    let uri = request.uri();
+    let path = uri.path();
+    if path.len() > 1 && path.ends_with('/') {
+        let plain = path.trim_end_matches('/');
+        let plain = if plain.is_empty() { "/" } else { plain };
+        let text = uri.query().map_or_else(|| plain.to_owned(), |query| format!("{plain}?{query}"));
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = text.parse().ok();
+        if let Ok(uri) = http::Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}

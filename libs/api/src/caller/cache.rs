@@ -1,0 +1,123 @@
+//! Checked keys, kept until they change, and whose streams must end.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use moka::future::Cache;
+use reef_auth::{Credential, api_key::hash_presented};
+use reef_control::{ControlError, account::Accounts};
+use reef_db::RevocationRow;
+use reef_model::{Revoked, UserId};
+use uuid::Uuid;
+
+use super::identity::{Identity, Standing, uuid_of};
+
+const MAX_KEYS: u64 = 100_000;
+/// How long a key is believed without the database: as long as streams live without it.
+const TTL: Duration = Duration::from_secs(60);
+
+/// What this process knows of keys and sessions.
+pub(crate) struct CallerCache {
+    keys: Cache<[u8; 32], Arc<Identity>>,
+    // One small entry per credential that was used since the start: streams outlive what the cache keeps.
+    standings: Mutex<HashMap<Uuid, Known>>,
+    applied: AtomicI64,
+}
+
+#[derive(Clone)]
+struct Known {
+    user: UserId,
+    credential: Credential,
+    standing: Arc<Standing>,
+}
+
+impl Default for CallerCache {
+    fn default() -> Self {
+        Self {
+            keys: Cache::builder().max_capacity(MAX_KEYS).time_to_live(TTL).build(),
+            standings: Mutex::default(),
+            applied: AtomicI64::new(0),
+        }
+    }
+}
+
+impl CallerCache {
+    /// Returns who the key belongs to; `None`: it is none, or revoked. One that has expired is returned.
+    pub(crate) async fn identity_of_key(
+        &self,
+        accounts: &Accounts,
+        text: &str,
+    ) -> Result<Option<Arc<Identity>>, ControlError> {
+        let Some(hash) = hash_presented(text) else { return Ok(None) };
+        if let Some(identity) = self.keys.get(&hash).await
+            && identity.is_current()
+        {
+            return Ok(Some(identity));
+        }
+        loop {
+            let seen = self.applied.load(Ordering::Acquire);
+            let Some(record) = accounts.lookup_key(&hash).await? else { return Ok(None) };
+            let principal = record.caller().clone();
+            let standing = self.standing(principal.tenant, principal.credential);
+            let identity = Arc::new(Identity::new(principal, Some(record), standing));
+            // A change that was applied between the query and the standing would otherwise be missed.
+            if self.applied.load(Ordering::Acquire) == seen {
+                self.keys.insert(hash, identity.clone()).await;
+                return Ok(Some(identity));
+            }
+        }
+    }
+
+    /// Returns the standing of a credential that was just found good.
+    pub(crate) fn standing(&self, user: UserId, credential: Credential) -> Arc<Standing> {
+        let known = || Known { user, credential, standing: Arc::default() };
+        self.lock().entry(uuid_of(credential)).or_insert_with(known).standing.clone()
+    }
+
+    /// Takes note of a change: the next check reads anew; where the rights are gone, open streams end now.
+    ///
+    /// # Errors
+    /// [`ControlError::Db`]: to be repeated with the same row.
+    pub(crate) async fn apply(
+        &self,
+        accounts: &Accounts,
+        change: &RevocationRow,
+    ) -> Result<(), ControlError> {
+        self.applied.fetch_max(change.seq, Ordering::AcqRel);
+        let is_meant = |id: &Uuid, known: &Known| match change.kind {
+            Revoked::Key | Revoked::Session => *id == change.subject_id,
+            Revoked::User => known.user.as_uuid() == change.subject_id,
+        };
+        let touched: Vec<(Uuid, Known)> = self
+            .lock()
+            .iter()
+            .filter(|(id, known)| is_meant(id, known))
+            .map(|(id, known)| (*id, known.clone()))
+            .collect();
+        for (id, known) in touched {
+            known.standing.version.fetch_add(1, Ordering::AcqRel);
+            if !accounts.is_live(known.user, known.credential).await? {
+                known.standing.revoked.cancel();
+                self.lock().remove(&id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Believes nobody any more and ends every stream: the database was out of reach for too long.
+    pub(crate) fn distrust(&self) {
+        for (_, known) in self.lock().drain() {
+            known.standing.revoked.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Known>> {
+        self.standings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,61 @@
+//! What is known of a credential.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use reef_auth::{Caller, Credential};
+use reef_control::account::KeyRecord;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// A credential's standing, shared by all that was opened with it.
+#[derive(Debug, Default)]
+pub(crate) struct Standing {
+    /// Grows with every change of the credential: what was read before it is stale.
+    pub(crate) version: AtomicU64,
+    /// Cancelled when it loses its rights.
+    pub(crate) revoked: CancellationToken,
+}
+
+/// A checked credential.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    /// Who it is and what they may.
+    pub(crate) principal: Caller,
+    /// Where and until when it may be used, where it is a key.
+    pub(crate) key: Option<KeyRecord>,
+    version: u64,
+    standing: Arc<Standing>,
+}
+
+impl Identity {
+    /// Joins what was read of a credential with its standing.
+    pub(crate) fn new(principal: Caller, key: Option<KeyRecord>, standing: Arc<Standing>) -> Self {
+        Self { principal, key, version: standing.version.load(Ordering::Acquire), standing }
+    }
+
+    /// Tells whether nothing has changed since it was read.
+    pub(crate) fn is_current(&self) -> bool {
+        !self.standing.revoked.is_cancelled() && self.standing.version.load(Ordering::Acquire) == self.version
+    }
+
+    /// Returns what is cancelled when the credential loses its rights.
+    pub(crate) fn revoked(&self) -> &CancellationToken {
+        &self.standing.revoked
+    }
+
+    /// Returns the UUID inside the credential's id.
+    pub(crate) fn credential_uuid(&self) -> Uuid {
+        uuid_of(self.principal.credential)
+    }
+}
+
+/// Returns the UUID inside a credential's id.
+pub(crate) fn uuid_of(credential: Credential) -> Uuid {
+    match credential {
+        Credential::Key(id) => id.as_uuid(),
+        Credential::Session(id) => id.as_uuid(),
+    }
+}

@@ -1,0 +1,59 @@
+//! Rights as types, so that a handler's signature says what it takes to reach it.
+
+use http::Method;
+use reef_model::Scope;
+
+use crate::limits::Policy;
+
+/// What it takes to reach a handler.
+pub(crate) trait Right: Send + Sync + 'static {
+    /// The scope that a key must have.
+    const SCOPE: Option<Scope>;
+    /// Whether only operators may.
+    const NEEDS_OPERATOR: bool = false;
+
+    /// Returns the limit that a request counts against.
+    fn policy(method: &Method) -> Policy {
+        if method.is_safe() { Policy::Reads } else { Policy::Writes }
+    }
+}
+
+macro_rules! rights {
+    ($($(#[$doc:meta])* $name:ident = $scope:expr;)*) => {$(
+        $(#[$doc])*
+        pub(crate) enum $name {}
+        impl Right for $name {
+            const SCOPE: Option<Scope> = $scope;
+        }
+    )*};
+}
+
+rights! {
+    /// Any good credential.
+    Anyone = None;
+    /// `instances:read`.
+    InstancesRead = Some(Scope::InstancesRead);
+    /// `instances:write`.
+    InstancesWrite = Some(Scope::InstancesWrite);
+    /// `account`.
+    Account = Some(Scope::Account);
+}
+
+/// `chat`.
+pub(crate) enum Chat {}
+
+impl Right for Chat {
+    const SCOPE: Option<Scope> = Some(Scope::Chat);
+
+    fn policy(method: &Method) -> Policy {
+        if method.is_safe() { Policy::Reads } else { Policy::Chat }
+    }
+}
+
+/// An operator, with `account` where it is a key.
+pub(crate) enum Operator {}
+
+impl Right for Operator {
+    const SCOPE: Option<Scope> = Some(Scope::Account);
+    const NEEDS_OPERATOR: bool = true;
+}

@@ -1,0 +1,112 @@
+//! Documents: Markdown of `docs/` and `llms.txt`, with this origin filled in, as text and as pages.
+//!
+//! To add a guide, put its file into `docs/guides/` and its name into [`GUIDES`].
+
+use pulldown_cmark::{Options, Parser, html};
+use reef_door::ErrorCode;
+
+const PLACEHOLDER: &str = "__BASE_URL__";
+
+/// A document of the tree.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Document(&'static str);
+
+/// `GET /llms.txt`.
+pub(crate) const LLMS: Document = Document(include_str!("../../../llms.txt"));
+/// `GET /agent.md`.
+pub(crate) const AGENT: Document = Document(include_str!("../../../docs/guides/agent.md"));
+/// `GET /docs`.
+pub(crate) const QUICK_START: Document = Document(include_str!("../../../docs/guides/quick-start.md"));
+
+/// The guides by name, in reading order.
+pub(crate) const GUIDES: &[(&str, Document)] = &[
+    ("quick-start", QUICK_START),
+    ("keys", Document(include_str!("../../../docs/guides/keys.md"))),
+    ("instances", Document(include_str!("../../../docs/guides/instances.md"))),
+    ("chat", Document(include_str!("../../../docs/guides/chat.md"))),
+    ("errors", Document(include_str!("../../../docs/guides/errors.md"))),
+    ("agent", AGENT),
+];
+
+impl Document {
+    /// Returns the text with the origin filled in.
+    pub(crate) fn text(self, origin: &str) -> String {
+        self.0.replace(PLACEHOLDER, origin)
+    }
+
+    /// Returns the first heading.
+    pub(crate) fn title(self) -> &'static str {
+        self.0.lines().next().unwrap_or_default().trim_start_matches("# ")
+    }
+
+    /// Returns the text as HTML, without a page around it.
+    pub(crate) fn html(self, origin: &str) -> String {
+        let text = self.text(origin);
+        let mut out = String::with_capacity(text.len() * 2);
+        html::push_html(&mut out, Parser::new_ext(&text, Options::ENABLE_TABLES));
+        out
+    }
+}
+
+/// Returns the page of an error code.
+pub(crate) fn error_page(code: ErrorCode) -> Document {
+    macro_rules! page {
+        ($name:literal) => {
+            Document(include_str!(concat!("../../../docs/errors/", $name, ".md")))
+        };
+    }
+    match code {
+        ErrorCode::Unauthorized => page!("UNAUTHORIZED"),
+        ErrorCode::Forbidden => page!("FORBIDDEN"),
+        ErrorCode::PaymentRequired => page!("PAYMENT_REQUIRED"),
+        ErrorCode::NotFound => page!("NOT_FOUND"),
+        ErrorCode::MethodNotAllowed => page!("METHOD_NOT_ALLOWED"),
+        ErrorCode::Conflict => page!("CONFLICT"),
+        ErrorCode::InstanceNotReady => page!("INSTANCE_NOT_READY"),
+        ErrorCode::PayloadTooLarge => page!("PAYLOAD_TOO_LARGE"),
+        ErrorCode::InvalidRequest => page!("INVALID_REQUEST"),
+        ErrorCode::RateLimited => page!("RATE_LIMITED"),
+        ErrorCode::QuotaExceeded => page!("QUOTA_EXCEEDED"),
+        ErrorCode::UpstreamError => page!("UPSTREAM_ERROR"),
+        ErrorCode::Capacity => page!("CAPACITY"),
+        ErrorCode::UpstreamTimeout => page!("UPSTREAM_TIMEOUT"),
+        ErrorCode::InternalError => page!("INTERNAL_ERROR"),
+    }
+}
+
+/// Returns every document in one text: `llms.txt`, the guides, the error pages.
+pub(crate) fn full(origin: &str) -> String {
+    let guides = GUIDES.iter().map(|(_, document)| *document);
+    let errors = ErrorCode::ALL.iter().map(|code| error_page(*code));
+    std::iter::once(LLMS)
+        .chain(guides)
+        .chain(errors)
+        .map(|document| document.text(origin))
+        .collect::<Vec<_>>()
+        .join("\n---\n\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_document_begins_with_its_title_and_has_its_origin() {
+        let errors = ErrorCode::ALL.iter().map(|code| (code.as_str(), error_page(*code)));
+        for (name, document) in GUIDES.iter().copied().chain([("llms", LLMS)]).chain(errors) {
+            assert!(document.0.starts_with("# "), "{name}");
+            let text = document.text("https://reef.example");
+            assert!(!text.contains(PLACEHOLDER), "{name}");
+        }
+        for code in ErrorCode::ALL {
+            assert_eq!(error_page(*code).title(), code.as_str());
+        }
+        assert!(full("https://reef.example").contains("https://reef.example/openapi.json"));
+    }
+
+    #[test]
+    fn renders_tables_and_code() {
+        let html = GUIDES[1].1.html("https://reef.example");
+        assert!(html.contains("<table>") && html.contains("<pre><code"), "{html}");
+    }
+}

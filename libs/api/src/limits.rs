@@ -1,0 +1,217 @@
+//! How often: named policies per key and per address.
+//!
+//! The headers are those of draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy: "reads";q=600;w=60` and
+//! `RateLimit: "reads";r=599;t=1`.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    num::NonZeroU32,
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, DefaultClock},
+    middleware::StateInformationMiddleware,
+    state::keyed::DefaultKeyedStateStore,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use reef_door::ErrorCode;
+use uuid::Uuid;
+
+use crate::ApiError;
+
+/// A named limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// `GET` and `HEAD`.
+    Reads,
+    /// Everything else.
+    Writes,
+    /// `POST …/chat` and `…/chat/stream`.
+    Chat,
+    /// `POST /api/instances`.
+    InstanceCreate,
+    /// Sign-in, sign-up, invite codes: per address and per account.
+    SignIn,
+    /// Requests with a credential that is none, per address.
+    BadCredentials,
+}
+
+impl Policy {
+    const ALL: [Self; 6] =
+        [Self::Reads, Self::Writes, Self::Chat, Self::InstanceCreate, Self::SignIn, Self::BadCredentials];
+
+    /// Returns the name in headers and messages.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reads => "reads",
+            Self::Writes => "writes",
+            Self::Chat => "chat",
+            Self::InstanceCreate => "instance-create",
+            Self::SignIn => "sign-in",
+            Self::BadCredentials => "bad-credentials",
+        }
+    }
+
+    const fn default_limit(self) -> (u32, Duration) {
+        const MINUTE: Duration = Duration::from_secs(60);
+        match self {
+            Self::Reads => (600, MINUTE),
+            Self::Writes => (200, MINUTE),
+            Self::Chat => (100, MINUTE),
+            Self::InstanceCreate => (10, Duration::from_secs(3600)),
+            Self::SignIn => (10, MINUTE),
+            Self::BadCredentials => (60, MINUTE),
+        }
+    }
+}
+
+/// Whom a limit counts for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Subject {
+    /// A key or a session.
+    Credential(Uuid),
+    /// An address; of IPv6 the /64 that one customer has.
+    Address(IpAddr),
+    /// An e-mail address, known or not.
+    Account(String),
+}
+
+impl Subject {
+    pub(crate) fn address(ip: IpAddr) -> Self {
+        Self::Address(match ip {
+            IpAddr::V6(v6) => {
+                let mut segments = v6.segments();
+                segments[4..].fill(0);
+                IpAddr::V6(Ipv6Addr::from(segments))
+            }
+            v4 => v4,
+        })
+    }
+}
+
+type Limiter =
+    RateLimiter<Subject, DefaultKeyedStateStore<Subject>, DefaultClock, StateInformationMiddleware>;
+
+/// Every policy with its counters.
+pub struct RateLimits(Vec<(u32, Duration, Limiter)>);
+
+impl Default for RateLimits {
+    fn default() -> Self {
+        Self::with(Policy::default_limit)
+    }
+}
+
+impl std::fmt::Debug for RateLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(count, window, _)| (count, window))).finish()
+    }
+}
+
+/// What is left of a budget.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RateState {
+    policy: Policy,
+    quota: u32,
+    window: Duration,
+    remaining: u32,
+    reset: Duration,
+}
+
+impl RateLimits {
+    /// Returns limits of so many requests per so long.
+    pub fn with(limit: impl Fn(Policy) -> (u32, Duration)) -> Self {
+        let make = |policy| {
+            let (count, window) = limit(policy);
+            let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
+            let quota = Quota::with_period(window / count.get())
+                .unwrap_or(Quota::per_second(count))
+                .allow_burst(count);
+            (count.get(), window, RateLimiter::keyed(quota).with_middleware())
+        };
+        Self(Policy::ALL.into_iter().map(make).collect())
+    }
+
+    /// Counts one request.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After` where the budget is used up.
+    pub(crate) fn check(&self, policy: Policy, subject: &Subject) -> Result<RateState, ApiError> {
+        let (quota, window, limiter) = &self.0[policy as usize];
+        match limiter.check_key(subject) {
+            Ok(snapshot) => {
+                let remaining = snapshot.remaining_burst_capacity();
+                let reset = (*window / *quota).mul_f64(f64::from(quota - remaining.min(*quota)));
+                Ok(RateState { policy, quota: *quota, window: *window, remaining, reset })
+            }
+            Err(not_until) => {
+                let wait = not_until.wait_time_from(DefaultClock::default().now());
+                let seconds = wait.as_secs() + 1;
+                let message = format!(
+                    "Too many requests: {quota} per {} s are allowed here. Try again in {seconds} s.",
+                    window.as_secs()
+                );
+                Err(ApiError::new(ErrorCode::RateLimited, message)
+                    .with_details(serde_json::json!({ "policy": policy.name() }))
+                    .with_retry_after(seconds))
+            }
+        }
+    }
+
+    /// Forgets subjects whose budget is whole again.
+    pub(crate) fn reap(&self) {
+        for (_, _, limiter) in &self.0 {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
+    }
+}
+
+impl RateState {
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        let name = self.policy.name();
+        let policy = format!("\"{name}\";q={};w={}", self.quota, self.window.as_secs());
+        let state = format!("\"{name}\";r={};t={}", self.remaining, self.reset.as_secs());
+        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                headers.insert(HeaderName::from_static(name), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_beyond_the_quota_per_subject() {
+        let limits = RateLimits::with(|_| (2, Duration::from_secs(60)));
+        let (a, b) = (Subject::Account("a".into()), Subject::Account("b".into()));
+        assert_eq!(limits.check(Policy::SignIn, &a).unwrap().remaining, 1);
+        limits.check(Policy::SignIn, &a).unwrap();
+        let refused = limits.check(Policy::SignIn, &a).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::RateLimited);
+        limits.check(Policy::SignIn, &b).unwrap();
+        limits.check(Policy::Reads, &a).unwrap();
+        limits.reap();
+    }
+
+    #[test]
+    fn one_customer_of_ipv6_is_one_subject() {
+        let subject = |text: &str| Subject::address(text.parse().unwrap());
+        assert_eq!(subject("2001:db8::1"), subject("2001:db8::2"));
+        assert_ne!(subject("2001:db8::1"), subject("2001:db8:0:1::1"));
+        assert_ne!(subject("192.0.2.1"), subject("192.0.2.2"));
+    }
+
+    #[test]
+    fn writes_structured_headers() {
+        let limits = RateLimits::default();
+        let mut headers = HeaderMap::new();
+        limits.check(Policy::Reads, &Subject::Account("a".into())).unwrap().write(&mut headers);
+        assert_eq!(headers["ratelimit-policy"], "\"reads\";q=600;w=60");
+        assert_eq!(headers["ratelimit"], "\"reads\";r=599;t=0");
+    }
+}

@@ -1,0 +1,198 @@
+//! The document: what the routes say of themselves, and what is true of all of them.
+//!
+//! Errors are not written at each route: which are possible follows from the route's marks, parameters and body.
+
+use reef_door::{ErrorBody, ErrorCode};
+use serde_json::{Value, json};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        Components, ContentBuilder, Info, InfoBuilder, License, Ref, RefOr, Response, ResponseBuilder,
+        Server, Tag,
+        path::{Operation, PathItem},
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+        tag::TagBuilder,
+    },
+};
+use utoipa_axum::router::OpenApiRouter;
+
+/// The document in its two forms.
+pub(crate) struct Rendered {
+    /// JSON.
+    pub(crate) json: String,
+    /// YAML.
+    pub(crate) yaml: String,
+}
+
+impl Rendered {
+    pub(crate) fn of(document: &utoipa::openapi::OpenApi) -> Self {
+        Self {
+            json: document.to_pretty_json().unwrap_or_default(),
+            yaml: document.to_yaml().unwrap_or_default(),
+        }
+    }
+}
+
+/// Returns the OpenAPI 3.1 document of every mounted route; needs no database and no secret.
+pub fn document() -> utoipa::openapi::OpenApi {
+    let (_, mut document) = OpenApiRouter::new().merge(crate::routes::all()).split_for_parts();
+    document.info = info();
+    document.servers = Some(vec![Server::new("/")]);
+    document.tags = Some(tags());
+    let components = document.components.get_or_insert_with(Components::new);
+    components.schemas.insert(ErrorBody::name().into_owned(), ErrorBody::schema());
+    let mut schemas = Vec::new();
+    ErrorBody::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    components.security_schemes.extend(security_schemes().map(|(name, scheme)| (name, RefOr::T(scheme))));
+    for code in ErrorCode::ALL {
+        components.responses.insert(code.as_str().to_owned(), RefOr::T(error_response(*code)));
+    }
+    for (path, item) in &mut document.paths.paths {
+        for operation in operations(item) {
+            complete(path, operation);
+        }
+    }
+    document
+}
+
+fn info() -> Info {
+    InfoBuilder::new()
+        .title("Reef")
+        .version(crate::VERSION)
+        .description(Some(
+            "Hosted OpenClaw instances. Send `Authorization: Bearer sk_live_…`. Every error is an ErrorBody. \
+             `x-reef-scope` says which scope a key needs (null: none), `x-reef-wakes` whether the call wakes a sleeping \
+             instance, `x-reef-kind` what is special about it: `sse`, `passthrough` (answered by the instance), \
+             `destructive`.",
+        ))
+        .license(Some(License::new("Apache-2.0")))
+        .build()
+}
+
+fn tags() -> Vec<Tag> {
+    [
+        ("Discovery", "Health, documents, the index. No key needed."),
+        ("Instances", "OpenClaw instances and what happens to them."),
+        ("Chat", "Talk to an instance's agent."),
+        ("Operations", "Long verbs under way."),
+        ("Keys", "API keys."),
+        ("Account", "Sign-in, sessions, invite codes, the audit."),
+        ("Operator", "The operator's own."),
+    ]
+    .into_iter()
+    .map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build())
+    .collect()
+}
+
+fn security_schemes() -> [(String, SecurityScheme); 2] {
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("sk_live_…")
+        .description(Some("An API key. Never in a URL."))
+        .build();
+    let cookie = ApiKeyValue::with_description(
+        crate::session::COOKIE,
+        "A signed-in browser. Requests that change something must come from this origin.",
+    );
+    [
+        ("bearer".to_owned(), SecurityScheme::Http(bearer)),
+        ("session".to_owned(), SecurityScheme::ApiKey(ApiKey::Cookie(cookie))),
+    ]
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
+        .into_iter()
+        .filter_map(Option::as_mut)
+}
+
+fn mark<'o>(operation: &'o Operation, name: &str) -> Option<&'o Value> {
+    operation.extensions.as_ref().and_then(|extensions| extensions.get(name))
+}
+
+/// Adds what follows from the marks: security and errors.
+fn complete(path: &str, operation: &mut Operation) {
+    use ErrorCode as C;
+    let is_public = operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "Discovery"));
+    let signs_in = ["/api/auth/signup", "/api/auth/login", "/api/auth/logout"].contains(&path);
+    let has_body = operation.request_body.is_some();
+    let names_one = path.contains('{');
+    let goes_to_door = mark(operation, "x-reef-kind")
+        .is_some_and(|kind| kind == "passthrough" || kind == "sse")
+        || path.contains("/chat/");
+    let is_on_instance = path.starts_with("/api/instances");
+    let mut errors = vec![C::InternalError];
+    if is_public {
+        operation.security = Some(Vec::new());
+    } else {
+        errors.extend([C::InvalidRequest, C::Unauthorized, C::Forbidden, C::RateLimited, C::Capacity]);
+        operation.security = Some(if signs_in {
+            Vec::new()
+        } else {
+            [("bearer"), ("session")]
+                .map(|scheme| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []))
+                .into()
+        });
+    }
+    if names_one || path == "/api/keys/current" {
+        errors.push(C::NotFound);
+    }
+    if has_body {
+        errors.push(C::PayloadTooLarge);
+    }
+    if is_on_instance || has_body || names_one {
+        errors.push(C::Conflict);
+    }
+    if is_on_instance && goes_to_door {
+        errors.extend([C::UpstreamError, C::UpstreamTimeout]);
+    }
+    for code in errors {
+        let reference = RefOr::Ref(Ref::from_response_name(code.as_str()));
+        operation.responses.responses.entry(code.status().as_str().to_owned()).or_insert(reference);
+    }
+    if has_body {
+        for status in ["415", "422"] {
+            let reference = RefOr::Ref(Ref::from_response_name(C::InvalidRequest.as_str()));
+            operation.responses.responses.entry(status.to_owned()).or_insert(reference);
+        }
+    }
+    if goes_to_door {
+        let reference = RefOr::Ref(Ref::from_response_name(C::InvalidRequest.as_str()));
+        operation.responses.responses.entry("422".to_owned()).or_insert(reference);
+    }
+}
+
+fn error_response(code: ErrorCode) -> Response {
+    let example = ErrorBody::new(code, message_of(code), json!({}), "req_01jz5m3k8qf6x7v9r2c4t0w1ab");
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name(ErrorBody::name())))
+        .example(serde_json::to_value(example).ok())
+        .build();
+    ResponseBuilder::new()
+        .description(format!("{}: see /docs/errors/{}", message_of(code), code.as_str()))
+        .content("application/json", content)
+        .build()
+}
+
+fn message_of(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::Unauthorized => "No credentials, or bad ones",
+        ErrorCode::Forbidden => "Known and refused",
+        ErrorCode::PaymentRequired => "A subscription is needed",
+        ErrorCode::NotFound => "There is nothing with this id that you may know of",
+        ErrorCode::MethodNotAllowed => "The path has other methods",
+        ErrorCode::Conflict => {
+            "It contradicts the present state, or the instance is not ready (INSTANCE_NOT_READY)"
+        }
+        ErrorCode::InstanceNotReady => "The instance cannot serve this now",
+        ErrorCode::PayloadTooLarge => "The body is too large",
+        ErrorCode::InvalidRequest => "The request cannot be taken; error.details.fields says why",
+        ErrorCode::RateLimited => "Too many requests; see Retry-After",
+        ErrorCode::QuotaExceeded => "A cap is used up",
+        ErrorCode::UpstreamError => "The instance or its model failed",
+        ErrorCode::Capacity => "No room just now; see Retry-After",
+        ErrorCode::UpstreamTimeout => "The instance did not answer in time",
+        ErrorCode::InternalError => "Our fault",
+    }
+}

@@ -1,0 +1,25 @@
+//! One operation, or one small resource, per file. A handler that is not documented cannot be mounted.
+//!
+//! To add a route: a file here with its handler, its `utoipa::path` and the marks `x-reef-scope`, `x-reef-wakes` and, for
+//! streams, `x-reef-kind`; name it in [`all`]; write the document anew (`tests/it/openapi.rs` says how).
+
+mod account;
+mod admin;
+mod chat;
+mod discovery;
+mod instances;
+mod operations;
+
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::ApiState;
+
+/// Returns every route of the API, with its part of the document.
+pub(crate) fn all() -> OpenApiRouter<ApiState> {
+    discovery::routes()
+        .merge(account::routes())
+        .merge(admin::routes())
+        .merge(instances::routes())
+        .merge(operations::routes())
+        .merge(chat::routes())
+}

@@ -1,0 +1,50 @@
+//! Browser sessions: the cookie, signing in and out.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use reef_control::account::{Client, DbSessionStore, SignedIn};
+use reef_model::UserId;
+use tower_sessions::{Expiry, Session, SessionManagerLayer, cookie::SameSite};
+
+use crate::{ApiError, ApiResult, ApiState, caller::Identity};
+
+/// The cookie's name.
+pub(crate) const COOKIE: &str = "reef_session";
+const LIFETIME: time::Duration = time::Duration::days(30);
+
+/// Returns the layer that gives handlers their [`Session`]; nothing is loaded until somebody asks.
+pub(crate) fn layer(state: &ApiState) -> SessionManagerLayer<DbSessionStore> {
+    SessionManagerLayer::new(state.control().accounts().session_store())
+        .with_name(COOKIE)
+        .with_http_only(true)
+        .with_same_site(SameSite::Lax)
+        .with_secure(state.origin().is_https())
+        .with_path("/")
+        .with_expiry(Expiry::OnInactivity(LIFETIME))
+}
+
+/// Signs a browser in under a new cookie, whatever it had before (OWASP: session fixation).
+pub(crate) async fn begin(session: &Session, user: UserId, client: &Client) -> ApiResult<()> {
+    session.flush().await.map_err(ApiError::internal)?;
+    session.insert(SignedIn::KEY, SignedIn::new(user, client)).await.map_err(ApiError::internal)?;
+    session.save().await.map_err(ApiError::internal)
+}
+
+/// Signs a browser out.
+pub(crate) async fn end(session: &Session) -> ApiResult<()> {
+    session.flush().await.map_err(ApiError::internal)
+}
+
+/// Returns who is signed in with the request's cookie.
+pub(crate) async fn identity(parts: &Parts, state: &ApiState) -> ApiResult<Option<Arc<Identity>>> {
+    let Some(session) = parts.extensions.get::<Session>() else { return Ok(None) };
+    let Some(signed_in) = session.get::<SignedIn>(SignedIn::KEY).await.map_err(ApiError::internal)? else {
+        return Ok(None);
+    };
+    let Some(principal) = state.control().accounts().session_caller(&signed_in).await? else {
+        return Ok(None);
+    };
+    let standing = state.callers().standing(principal.tenant, principal.credential);
+    Ok(Some(Arc::new(Identity::new(principal, None, standing))))
+}

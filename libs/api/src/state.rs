@@ -1,0 +1,118 @@
+//! What every handler has at hand.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use axum::body::Body;
+use ipnet::IpNet;
+use reef_auth::Tickets;
+use reef_config::Origin;
+use reef_control::Control;
+use reef_proxy::Pipe;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    caller::CallerCache,
+    forward::{DoorDialer, Holds},
+    limits::RateLimits,
+    openapi::Rendered,
+};
+
+/// What the API is made of; the composition root chooses each.
+pub struct ApiParts {
+    /// The verbs.
+    pub control: Control,
+    /// Gives out and takes tickets.
+    pub tickets: Tickets,
+    /// The public origin.
+    pub origin: Origin,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// How often who may do what.
+    pub limits: RateLimits,
+}
+
+/// [`ApiParts`] and what grows with use; cheap to clone.
+#[derive(Clone)]
+pub struct ApiState(Arc<Inner>);
+
+struct Inner {
+    parts: ApiParts,
+    pipe: Pipe<Body>,
+    callers: CallerCache,
+    holds: Holds,
+    begun: Instant,
+    draining: CancellationToken,
+    rendered: OnceLock<Rendered>,
+}
+
+impl ApiState {
+    /// Puts the parts together.
+    pub fn new(parts: ApiParts) -> Self {
+        Self(Arc::new(Inner {
+            pipe: Pipe::new(DoorDialer(parts.control.clone())),
+            callers: CallerCache::default(),
+            holds: Holds::default(),
+            begun: Instant::now(),
+            draining: CancellationToken::new(),
+            rendered: OnceLock::new(),
+            parts,
+        }))
+    }
+
+    /// Says no to new work at `/readyz` and ends the streams that are ours; what doors stream goes on.
+    pub fn drain(&self) {
+        self.0.draining.cancel();
+    }
+
+    /// Ends every tunnel and waits until they are gone: the last act of a stop.
+    pub async fn close(&self) {
+        self.0.pipe.close().await;
+    }
+
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.0.draining
+    }
+
+    pub(crate) fn control(&self) -> &Control {
+        &self.0.parts.control
+    }
+
+    pub(crate) fn tickets(&self) -> &Tickets {
+        &self.0.parts.tickets
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.0.parts.origin
+    }
+
+    pub(crate) fn trusted_proxies(&self) -> &[IpNet] {
+        &self.0.parts.trusted_proxies
+    }
+
+    pub(crate) fn limits(&self) -> &RateLimits {
+        &self.0.parts.limits
+    }
+
+    pub(crate) fn pipe(&self) -> &Pipe<Body> {
+        &self.0.pipe
+    }
+
+    pub(crate) fn callers(&self) -> &CallerCache {
+        &self.0.callers
+    }
+
+    pub(crate) fn holds(&self) -> &Holds {
+        &self.0.holds
+    }
+
+    pub(crate) fn begun(&self) -> Instant {
+        self.0.begun
+    }
+
+    pub(crate) fn rendered(&self) -> &Rendered {
+        self.0.rendered.get_or_init(|| Rendered::of(&crate::document()))
+    }
+}
