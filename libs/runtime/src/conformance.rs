@@ -432,6 +432,8 @@ pub async fn a_stop_that_was_cut_off_converges(harness: Arc<dyn Harness>) {
     let spec = spec();
     for polls in cuts() {
         start(&*runtime, &spec).await;
+        // Before it listens, it may not hear a request to end.
+        about(&*runtime, spec.id).await;
         let outcome = cut_off(polls, runtime.stop(spec.id, GRACE)).await;
         runtime.stop(spec.id, GRACE).await.expect("stops");
         let stopped = inspect(&*runtime, spec.id).await;

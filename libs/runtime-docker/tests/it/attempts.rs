@@ -54,7 +54,7 @@ async fn with<F: Future<Output = ()> + Send + 'static>(case: impl FnOnce(Arc<Con
 
 /// A script that succeeds when something answers at the address; a connect alone may succeed through a middlebox.
 fn reach(host: &str, port: u16) -> String {
-    format!("exec 3<>/dev/tcp/{host}/{port} && echo hello >&3 && test \"$(timeout 3 head -n 1 <&3)\" = pong")
+    format!("exec 3<>/dev/tcp/{host}/{port} && echo hello >&3 && test \"$(timeout 2 head -n 1 <&3)\" = pong")
 }
 
 /// Listens on all addresses of the host and answers every line with `pong`.
@@ -99,7 +99,7 @@ async fn real_docker_host_and_neighbours_are_out_of_reach() {
         let mut targets = vec![(neighbour, 7777), (gateway, port), ("169.254.169.254", 80)];
         targets.extend(addresses.split_whitespace().filter(|it| !it.contains(':')).map(|it| (it, port)));
         for (host, port) in targets {
-            let script = format!("timeout 3 bash -c '{}'", reach(host, port).replace('\'', "'\\''"));
+            let script = format!("timeout 2 bash -c '{}'", reach(host, port).replace('\'', "'\\''"));
             assert!(!one.succeeds(&script).await, "{host}:{port} was reached");
         }
         // Names are still resolved, though the resolver may have a private address.
@@ -120,9 +120,8 @@ async fn real_docker_a_neighbour_on_another_bridge_is_out_of_reach() {
         let own = reach("127.0.0.1", 7777);
         let patient = format!("for i in {{1..100}}; do ({own}) && exit 0; sleep 0.1; done; exit 1");
         assert!(two.succeeds(&patient).await);
-        let is_reached = one.succeeds(&format!("timeout 3 bash -c '{}'", reach(neighbour, 7777))).await;
+        let is_reached = one.succeeds(&format!("timeout 2 bash -c '{}'", reach(neighbour, 7777))).await;
         let seen = one.runtime.list().await.unwrap().len();
-        other.clean_up().await;
         assert!(!is_reached);
         assert_eq!(seen, 1, "one deployment sees the other's instance");
     })
@@ -199,18 +198,18 @@ async fn real_docker_limits_hold() {
     with(async |harness: Arc<Containers>| {
         let (runtime, mut spec) = (harness.runtime().await, spec());
         spec.limits.pids = 64;
-        spec.limits.memory_bytes = 256 << 20;
+        spec.limits.memory_bytes = 512 << 20;
         let handle = runtime.ensure_started(&spec, Duration::ZERO).await.unwrap().handle;
         let tenant = Tenant { harness: harness.clone(), runtime, spec, handle };
         // More processes than allowed; the rest of the container goes on.
         assert!(!tenant.succeeds("for i in {1..200}; do sleep 5 & done; test $(jobs -p | wc -l) -ge 200").await);
         // More memory than allowed: the hog dies, the door lives, and nothing is swapped.
-        assert!(!tenant.succeeds("sleep 6; python3 -c 'x = bytearray(400 << 20)'").await);
+        assert!(!tenant.succeeds("sleep 6; python3 -c 'x = bytearray(700 << 20)'").await);
         let observed = tenant.runtime.inspect(tenant.spec.id).await.unwrap().unwrap();
         assert_eq!((observed.power, observed.exit), (Power::Running, None));
         assert!(!tenant.succeeds("ulimit -c unlimited").await);
         assert!(!tenant.succeeds("head -c 300M /dev/zero > /tmp/full").await);
-        let wanted = r#"["ALL"] 268435456 268435456 64 no local"#;
+        let wanted = r#"["ALL"] 536870912 536870912 64 no local"#;
         let format = "{{json .HostConfig.CapDrop}} {{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} \
                       {{.HostConfig.PidsLimit}} {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.LogConfig.Type}}";
         assert_eq!(docker(&["inspect", "--format", format, &tenant.handle]).trim(), wanted);

@@ -47,10 +47,19 @@ impl Containers {
     }
 
     /// Lists objects of this test's deployment.
-    fn list(&self, kind: &[&str], extra: &[&str]) -> Vec<String> {
+    fn list(&self, kind: &str, extra: &[&str]) -> Vec<String> {
         let deployment = format!("label=reef.deployment={}", self.deployment);
-        let out = docker(&[kind, &["ls", "-q", "--filter", &deployment], extra].concat());
-        out.split_whitespace().map(str::to_owned).collect()
+        let output = docker_output(&[&[kind, "ls", "--quiet", "--filter", &deployment], extra].concat());
+        String::from_utf8_lossy(&output.stdout).split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Removes whatever this test made; the engine outlives it.
+    fn remove_all(&self) {
+        for (kind, extra) in [("container", &["--all"][..]), ("volume", &[]), ("network", &[])] {
+            for name in self.list(kind, extra) {
+                docker_output(&[kind, "rm", "--force", &name]);
+            }
+        }
     }
 }
 
@@ -99,27 +108,26 @@ impl Harness for Containers {
     }
 
     async fn live(&self, id: InstanceId) -> usize {
-        self.list(&["container"], &["--filter", &format!("label=reef.instance={id}")]).len()
+        self.list("container", &["--filter", &format!("label=reef.instance={id}")]).len()
     }
 
     async fn traces(&self, id: InstanceId) -> Vec<String> {
         let label = format!("label=reef.instance={id}");
-        let mut traces = self.list(&["container"], &["--all", "--filter", &label]);
-        traces.extend(self.list(&["volume"], &["--filter", &label]));
+        let mut traces = self.list("container", &["--all", "--filter", &label]);
+        traces.extend(self.list("volume", &["--filter", &label]));
         let dir = self.dir.path().join("instances").join(id.to_string());
         traces.extend(dir.exists().then(|| dir.display().to_string()));
         traces
     }
 
     async fn clean_up(&self) {
-        for container in self.list(&["container"], &["--all"]) {
-            docker(&["rm", "--force", &container]);
-        }
-        for kind in ["volume", "network"] {
-            for name in self.list(&[kind], &[]) {
-                docker(&[kind, "rm", &name]);
-            }
-        }
+        self.remove_all();
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        self.remove_all();
     }
 }
 
