@@ -9,11 +9,15 @@ use std::{
 
 use anyhow::Context;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
+use reef_openclaw::ByteStream;
 use serde::Deserialize;
 use tokio::{net::UnixStream, sync::watch};
+
+use super::chat::GatewayAccess;
 
 /// How long one health request may take. The gateway has one thread, which a long message can hold for a while.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -92,5 +96,19 @@ impl Gateway {
 
     async fn connect(&self) -> io::Result<UnixStream> {
         reef_door::socket::connect_nofollow(&self.socket).await
+    }
+}
+
+impl GatewayAccess for Gateway {
+    fn dial(&self) -> BoxFuture<'_, io::Result<Box<dyn ByteStream>>> {
+        Box::pin(async { Ok(Box::new(self.connect().await?) as Box<dyn ByteStream>) })
+    }
+
+    fn token(&self) -> &str {
+        &self.token
+    }
+
+    fn ready(&self) -> watch::Receiver<bool> {
+        self.is_ready.subscribe()
     }
 }

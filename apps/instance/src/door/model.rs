@@ -28,8 +28,8 @@ use tokio::{
     time::Instant,
 };
 
-/// A message with this text is the warm-up's; the relay answers it itself while [`ModelRelay::warming`].
-pub(crate) const WARM_UP: &str = "reef warm-up: say ok";
+use super::chat::WARM_UP_MESSAGE;
+
 /// Connections of the gateway at a time.
 pub(crate) const CONNECTIONS: usize = 128;
 
@@ -61,7 +61,7 @@ impl ModelRelay {
         })
     }
 
-    /// Answers [`WARM_UP`] messages until the returned guard is dropped.
+    /// Answers [`WARM_UP_MESSAGE`] until the returned guard is dropped.
     pub(crate) fn warming(self: &Arc<Self>) -> Warming {
         self.is_warming.store(true, Ordering::Release);
         Warming(self.clone())
@@ -95,7 +95,7 @@ impl ModelRelay {
         }
         // The whole body is held until the answer begins, so that it can be sent again to the next control plane.
         let (body, held) = self.hold(body).await?;
-        if self.is_warming.load(Ordering::Acquire) && contains(&body, WARM_UP.as_bytes()) {
+        if self.is_warming.load(Ordering::Acquire) && contains(&body, WARM_UP_MESSAGE.as_bytes()) {
             return Ok(canned(&body));
         }
         let response = self.forward(&parts, body).await;
@@ -294,8 +294,8 @@ mod tests {
         let socket = dir.path().join("model.sock");
         upstream(&socket);
         let relay = ModelRelay::new(socket);
-        let body =
-            json!({ "stream": true, "messages": [{ "role": "user", "content": WARM_UP }] }).to_string();
+        let body = json!({ "stream": true, "messages": [{ "role": "user", "content": WARM_UP_MESSAGE }] })
+            .to_string();
         let warming = relay.warming();
         assert!(ask(&relay, "right", "/v1/chat/completions", &body).await.ends_with("data: [DONE]\n\n"));
         assert!(ask(&relay, "right", "/v1/chat/completions", "else").await.ends_with("model says else"));

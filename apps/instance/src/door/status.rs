@@ -45,6 +45,17 @@ impl StatusBoard {
         });
     }
 
+    /// Notes that the gateway ended and is started again.
+    pub(crate) fn restarting(&self, phase: DoorPhase, reason: String) {
+        self.update(|status| {
+            status.gateway_restarts += 1;
+            if status.phase != DoorPhase::Draining {
+                status.phase = phase;
+                status.reason = Some(reason);
+            }
+        });
+    }
+
     /// Returns the present one.
     pub(crate) fn get(&self) -> DoorStatus {
         self.0.borrow().clone()

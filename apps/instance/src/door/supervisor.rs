@@ -196,6 +196,7 @@ impl Supervisor {
             biased;
             () = self.shutdown.cancelled() => return Ok(Ended::Shutdown),
             end = hands.gateway_end() => {
+                self.gateway.set_ready(false);
                 let reason = self.reason(end?).await;
                 return Ok(Ended::Gateway { reason, ready_since });
             }
@@ -254,8 +255,7 @@ impl Supervisor {
         let wait = backoff.ended(ready_since);
         let phase = if backoff.is_failing() { DoorPhase::Failing } else { DoorPhase::Starting };
         tracing::warn!(reason, wait_ms = wait.as_millis() as u64, "starting again");
-        self.status.update(|status| status.gateway_restarts += 1);
-        self.status.set_phase(phase, Some(reason));
+        self.status.restarting(phase, reason);
         let _ = self.shutdown.run_until_cancelled(sleep(wait)).await;
     }
 

@@ -14,6 +14,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use reef_model::Isolation;
 use tokio::time::Instant;
 
 use super::config;
@@ -56,6 +57,7 @@ impl Gateway {
         let state = self.start.home.join(".openclaw");
         super::ensure_dir(&state)?;
         super::ensure_dir(&self.start.workspace)?;
+        super::ensure_dir(&self.temporary())?;
         config::assert_file(
             &state.join("openclaw.json"),
             &config::Platform {
@@ -120,6 +122,11 @@ impl Gateway {
         }
     }
 
+    /// Where `/tmp` is out of reach.
+    fn temporary(&self) -> PathBuf {
+        self.start.home.join(".cache/tmp")
+    }
+
     fn environment(&self) -> BTreeMap<String, String> {
         let start = &self.start;
         let text = |path: PathBuf| path.to_string_lossy().into_owned();
@@ -142,6 +149,9 @@ impl Gateway {
         set("OPENCLAW_NO_RESPAWN", "1".into());
         set("OPENCLAW_DISABLE_BONJOUR", "1".into());
         set("OPENCLAW_NO_AUTO_UPDATE", "1".into());
+        if start.isolation == Isolation::Landlock {
+            set("TMPDIR", text(self.temporary()));
+        }
         if let Some(port) = self.ports.egress {
             let proxy = format!("http://127.0.0.1:{port}");
             for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {

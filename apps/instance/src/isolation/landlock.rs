@@ -28,10 +28,12 @@ const READABLE: &[&str] = &[
     "/sys/devices/system/cpu",
     "/run/systemd/resolve",
 ];
-const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/dev"];
+const DEVICES: &str = "/dev";
+/// Programs set their own `oom_score_adj` and the like; whose files may be written is the kernel's to say.
+const PROCESSES: &str = "/proc";
 
 /// Restricts this process and all that it will start to the system's programs (read-only), `read` (read-only) and
-/// `write`; signals and abstract sockets of the outside are out of reach where the kernel can do that.
+/// `write`. `/tmp` is not among them: it is everybody's, and data directories are made there. Signals and abstract sockets of the outside are out of reach where the kernel can do that.
 ///
 /// To be called while the process has one thread.
 ///
@@ -39,7 +41,7 @@ const WRITABLE: &[&str] = &["/tmp", "/var/tmp", "/dev"];
 /// Where the kernel has no Landlock.
 pub(crate) fn restrict(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
     let readable = READABLE.iter().map(Path::new).chain(read.iter().copied());
-    let writable = WRITABLE.iter().map(Path::new).chain(write.iter().copied());
+    let writable = write.iter().copied().chain([Path::new(DEVICES)]);
     let status = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(OLDEST))
@@ -51,6 +53,7 @@ pub(crate) fn restrict(read: &[&Path], write: &[&Path]) -> anyhow::Result<()> {
         .create()?
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(NEWEST)))?
         .add_rules(path_beneath_rules(writable, AccessFs::from_all(NEWEST)))?
+        .add_rules(path_beneath_rules([PROCESSES], AccessFs::WriteFile))?
         .restrict_self()?;
     anyhow::ensure!(status.ruleset != RulesetStatus::NotEnforced, "this kernel does not enforce Landlock");
     Ok(())

@@ -1,0 +1,181 @@
+//! The door: the only listener of an instance.
+//!
+//! Listens on `out/door.sock`, wants the door's token on every request, serves chat ([`chat`]) and its own status
+//! ([`http`]), relays model calls ([`model`]) and the way out ([`egress`]), and keeps hands and the gateway running
+//! ([`supervisor`]). To add a route that hands serves, pass hands one more listener at start.
+
+mod address;
+mod backoff;
+pub(crate) mod chat;
+mod egress;
+mod gateway;
+mod http;
+mod listener;
+mod logs;
+pub(crate) mod model;
+mod prepare;
+mod status;
+mod supervisor;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use reef_door::{Boot, DoorPhase, RunDir};
+use reef_model::{Clock, Isolation, SystemClock};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    isolation::{HandsUser, Layout},
+    process,
+};
+
+/// How long open answers may take to end once everything behind them has ended.
+const CLOSE_LIMIT: Duration = Duration::from_secs(2);
+
+/// `reef-instance door`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Directory with `in/boot.json`, `in/model.sock`, and `out/` for the door's socket.
+    #[arg(long)]
+    run_dir: PathBuf,
+    /// The door's own directory: chat log and sockets; made with mode 0700.
+    #[arg(long)]
+    state_dir: PathBuf,
+    /// The tenant's home.
+    #[arg(long)]
+    home: PathBuf,
+    /// The agent's workspace.
+    #[arg(long)]
+    workspace: PathBuf,
+    /// Directory with `node/node` and `node_modules/openclaw`.
+    #[arg(long)]
+    openclaw: PathBuf,
+    /// How hands are kept apart: bubblewrap, landlock, none, or container.
+    #[arg(long)]
+    isolation: Isolation,
+    /// User of hands; required as root, except in a container (10001).
+    #[arg(long, requires = "hands_gid")]
+    hands_uid: Option<u32>,
+    /// Group of hands.
+    #[arg(long, requires = "hands_uid")]
+    hands_gid: Option<u32>,
+    /// How long running turns may take to end after SIGTERM.
+    #[arg(long, default_value_t = 15)]
+    drain_seconds: u64,
+}
+
+/// What the start has found and made.
+struct Prepared {
+    run_dir: RunDir,
+    state_dir: PathBuf,
+    boot: Boot,
+    isolation: Isolation,
+    layout: Layout,
+    user: Option<HandsUser>,
+    drain: Duration,
+}
+
+/// Runs the door until SIGTERM.
+pub(crate) fn main(args: Args) -> anyhow::Result<()> {
+    process::harden()?;
+    process::adopt_orphans()?;
+    tracing_subscriber::fmt()
+        .json()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("REEF_LOG").unwrap_or_else(|_| "info".into()),
+        )
+        .init();
+    // Namespaces are taken by the thread that asks, so before there are others.
+    let prepared = prepare::prepare(args)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?
+        .block_on(run(prepared))
+}
+
+async fn run(prepared: Prepared) -> anyhow::Result<()> {
+    let Prepared { run_dir, state_dir, boot, isolation, layout, user, drain } = prepared;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let status = Arc::new(status::StatusBoard::new(boot.generation, isolation));
+    let logs = Arc::new(logs::LogRing::new(clock.clone()));
+    let gateway = Arc::new(gateway::Gateway::new(&state_dir, boot.gateway_token.clone()));
+    let chat =
+        chat::Chat::open(&state_dir, clock, gateway.clone()).await.context("cannot open the chat log")?;
+    let listener = reef_door::socket::bind_private(&run_dir.door_socket())
+        .with_context(|| format!("cannot listen at {}", run_dir.door_socket().display()))?;
+
+    let routes = http::Routes {
+        door_token: boot.door_token.as_str().into(),
+        status: status.clone(),
+        logs: logs.clone(),
+    };
+    let app = http::router(routes, chat.clone().router());
+    let (stop_chat, stop_server, shutdown) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let server = tokio::spawn(serve(listener, app, stop_server.clone()));
+    let chat_runs = tokio::spawn(chat.clone().run(stop_chat.clone()));
+    tokio::spawn(mirror_activity(chat.activity(), status.clone()));
+    tracing::info!(instance = %boot.instance_id, generation = boot.generation, %isolation, "the door is open");
+
+    let supervisor = supervisor::Supervisor {
+        boot,
+        isolation,
+        layout,
+        user,
+        status: status.clone(),
+        logs,
+        gateway,
+        chat: chat.clone(),
+        model: model::ModelRelay::new(run_dir.model_socket()),
+        shutdown: shutdown.clone(),
+    };
+    let ending = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("going down");
+        status.set_phase(DoorPhase::Draining, None);
+        chat.drain(Instant::now() + drain).await;
+        shutdown.cancel();
+    };
+    // On this thread, which lives as long as the process: the sandbox dies with the thread that started it.
+    tokio::join!(supervisor.run(), ending);
+    stop_chat.cancel();
+    let _ = tokio::time::timeout(CLOSE_LIMIT, chat_runs).await;
+    stop_server.cancel();
+    let _ = tokio::time::timeout(CLOSE_LIMIT, server).await;
+    Ok(())
+}
+
+async fn serve(listener: UnixListener, app: axum::Router, stop: CancellationToken) {
+    let server = axum::serve(listener, app).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the listener failed");
+    }
+}
+
+async fn mirror_activity(
+    mut activity: tokio::sync::watch::Receiver<chat::Activity>,
+    status: Arc<status::StatusBoard>,
+) {
+    loop {
+        let now = *activity.borrow_and_update();
+        status.update(|status| {
+            status.active_turns = now.active_turns;
+            status.last_active_at = now.last_active_at;
+        });
+        if activity.changed().await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The real `reef-instance door` with the real OpenClaw, as a runtime starts it.
+
+#![expect(clippy::unwrap_used, reason = "a helper that panics fails its test, as it should")]
+
+mod harness;
+mod hostile;
+mod life;
