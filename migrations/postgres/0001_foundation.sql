@@ -71,7 +71,7 @@ CREATE TABLE instances (
     plan TEXT NOT NULL CHECK (plan IN ('free', 'solo', 'collective', 'label')),
     runtime TEXT NOT NULL CHECK (runtime IN ('process', 'docker', 'kubernetes', 'host')),
     image TEXT,
-    env JSONB NOT NULL,
+    env_enc BYTEA NOT NULL,
     idle_timeout_seconds BIGINT CHECK (idle_timeout_seconds > 0),
     door_token_enc BYTEA NOT NULL,
     gateway_token_enc BYTEA NOT NULL,

@@ -71,7 +71,7 @@ CREATE TABLE instances (
     plan TEXT NOT NULL CHECK (plan IN ('free', 'solo', 'collective', 'label')),
     runtime TEXT NOT NULL CHECK (runtime IN ('process', 'docker', 'kubernetes', 'host')),
     image TEXT,
-    env TEXT NOT NULL,
+    env_enc BLOB NOT NULL,
     idle_timeout_seconds INTEGER CHECK (idle_timeout_seconds > 0),
     door_token_enc BLOB NOT NULL,
     gateway_token_enc BLOB NOT NULL,

@@ -1,11 +1,8 @@
 //! Instances: intent by the verbs, facts by the reconciler.
 
-use std::collections::BTreeMap;
-
 use reef_model::{
     Desired, InstanceId, Isolation, Plan, Power, RuntimeKind, SleepTarget, Status, Timestamp, UserId,
 };
-use sqlx::types::Json;
 
 use crate::{DbError, Page, Sql, Tx, Wake, statement::statements};
 
@@ -24,8 +21,8 @@ pub struct InstanceRow {
     pub runtime: RuntimeKind,
     /// The image; `None`: the runtime's own default.
     pub image: Option<String>,
-    /// Environment for the tenant's processes.
-    pub env: Json<BTreeMap<String, String>>,
+    /// Environment for the tenant's processes, encrypted.
+    pub env_enc: Vec<u8>,
     /// Idle time before it sleeps, at least 1; `None`: it never sleeps.
     pub idle_timeout_seconds: Option<i64>,
     /// Control plane to door, encrypted.
@@ -106,8 +103,8 @@ pub struct NewInstance {
     pub runtime: RuntimeKind,
     /// The image, where not the runtime's own.
     pub image: Option<String>,
-    /// Environment for the tenant's processes.
-    pub env: BTreeMap<String, String>,
+    /// Environment for the tenant's processes, encrypted.
+    pub env_enc: Vec<u8>,
     /// Idle time before it sleeps.
     pub idle_timeout_seconds: Option<i64>,
     /// Control plane to door, encrypted.
@@ -156,7 +153,7 @@ pub struct InstanceChange {
     /// The idle time; `Some(None)`: never sleep.
     pub idle_timeout_seconds: Option<Option<i64>>,
     /// The environment, whole; takes effect at the next start.
-    pub env: Option<BTreeMap<String, String>>,
+    pub env_enc: Option<Vec<u8>>,
     /// Only where the row still has this `updated_at` (`If-Match`).
     pub expected_updated_at: Option<Timestamp>,
 }
@@ -180,7 +177,7 @@ pub struct Fact {
 
 macro_rules! columns {
     () => {
-        "id, user_id, name, plan, runtime, image, env, idle_timeout_seconds, door_token_enc, gateway_token_enc, \
+        "id, user_id, name, plan, runtime, image, env_enc, idle_timeout_seconds, door_token_enc, gateway_token_enc, \
          desired, sleep_target, generation, deleted_at, purge_at, status, status_reason, power, isolation, \
          openclaw_version, sandbox_id, observed_generation, started_at, provisioned_at, failures, retry_at, \
          last_active_at, created_at, updated_at"
@@ -257,13 +254,13 @@ statements! {
 
     pub(crate) Tx.create_instance(new: &NewInstance) -> One<InstanceRow>
         = Sql::same(concat!(
-            "INSERT INTO instances (id, user_id, name, plan, runtime, image, env, idle_timeout_seconds, \
+            "INSERT INTO instances (id, user_id, name, plan, runtime, image, env_enc, idle_timeout_seconds, \
              door_token_enc, gateway_token_enc, desired, created_at, updated_at, sleep_target, generation, status, \
              power, observed_generation, failures) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, 'awake', 1, 'provisioning', 'stopped', 0, 0) \
              RETURNING ", columns!()
         )),
-        [new.id, new.user_id, &new.name, new.plan, new.runtime, new.image.as_deref(), Json(&new.env),
+        [new.id, new.user_id, &new.name, new.plan, new.runtime, new.image.as_deref(), &new.env_enc,
          new.idle_timeout_seconds, &new.door_token_enc, &new.gateway_token_enc, new.desired, new.created_at];
 
     pub(crate) Tx.change_intent(tenant: UserId, id: InstanceId, to: IntentChange, now: Timestamp) -> Option<InstanceRow>
@@ -277,12 +274,12 @@ statements! {
     /// Changes what the owner may change; `None`: not there, or not as expected.
     pub Tx.update_instance(tenant: UserId, id: InstanceId, change: &InstanceChange, now: Timestamp) -> Option<InstanceRow>
         = Sql::same(concat!(
-            "UPDATE instances SET name = COALESCE($3, name), env = COALESCE($4, env), \
+            "UPDATE instances SET name = COALESCE($3, name), env_enc = COALESCE($4, env_enc), \
              idle_timeout_seconds = CASE WHEN $5 = 1 THEN $6 ELSE idle_timeout_seconds END, updated_at = $7 \
              WHERE user_id = $1 AND id = $2 AND deleted_at IS NULL AND updated_at = COALESCE($8, updated_at) RETURNING ",
             columns!()
         )),
-        [tenant, id, change.name.as_deref(), change.env.as_ref().map(Json),
+        [tenant, id, change.name.as_deref(), change.env_enc.as_deref(),
          i64::from(change.idle_timeout_seconds.is_some()), change.idle_timeout_seconds.flatten(), now,
          change.expected_updated_at];
 

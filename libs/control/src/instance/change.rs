@@ -160,7 +160,7 @@ impl Control {
         let change = InstanceChange {
             name,
             idle_timeout_seconds: idle.map(|idle| Some(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX))),
-            env: patch.env,
+            env_enc: patch.env.map(|env| self.seal_env(id, &env)),
             expected_updated_at: patch.expected_updated_at,
         };
         let row = tx.update_instance(actor.tenant, id, &change, now).await?.ok_or(ControlError::Stale)?;

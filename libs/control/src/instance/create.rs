@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use reef_auth::InviteCode;
-use reef_db::{InstanceRow, NewEntitlement, NewInstance, OperationRow};
-use reef_model::{Desired, EntitlementId, EntitlementSource, InstanceId, OperationKind, Plan};
+use reef_auth::random_token;
+use reef_db::{InstanceRow, NewInstance, OperationRow};
+use reef_model::{Desired, InstanceId, OperationKind, Plan};
+use secrecy::ExposeSecret;
 
-use super::{DOOR_TOKEN, GATEWAY_TOKEN, operation::insert_operation, seal_new_token};
-use crate::{Actor, Control, ControlError};
+use super::{DOOR_TOKEN, GATEWAY_TOKEN, operation::insert_operation};
+use crate::{Actor, Control, ControlError, account::redeem};
 
 const MAX_NAME_CHARS: usize = 64;
 const MAX_ENV_VARS: usize = 64;
@@ -55,19 +56,9 @@ impl Control {
         let mut tx = self.db().write().await?;
         let entitlement = match &wish.invite_code {
             Some(code) => {
-                let code: InviteCode = code.parse().map_err(|_| ControlError::InviteInvalid)?;
-                let invite = tx.redeem_invite(&code.hash(), now).await?.ok_or(ControlError::InviteInvalid)?;
-                tx.insert_entitlement(&NewEntitlement {
-                    id: EntitlementId::generate(),
-                    user_id: actor.tenant,
-                    plan: invite.plan,
-                    source: EntitlementSource::Invite,
-                    source_id: Some(invite.id.to_string()),
-                    created_at: now,
-                    expires_at: None,
-                })
-                .await?;
-                tx.claim_entitlement(actor.tenant, id, wish.plan.or(Some(invite.plan)), now).await?
+                let code = code.parse().map_err(|_| ControlError::InviteInvalid)?;
+                let given = redeem(&mut tx, actor.tenant, code, now).await?;
+                tx.claim_entitlement(actor.tenant, id, wish.plan.or(Some(given.plan)), now).await?
             }
             None => tx.claim_entitlement(actor.tenant, id, wish.plan, now).await?,
         }
@@ -80,10 +71,10 @@ impl Control {
                 plan: entitlement.plan,
                 runtime: self.runtime().kind(),
                 image: wish.image,
-                env: wish.env,
+                env_enc: self.seal_env(id, &wish.env),
                 idle_timeout_seconds: Some(i64::try_from(idle_timeout.as_secs()).unwrap_or(i64::MAX)),
-                door_token_enc: seal_new_token(self.secrets(), id, DOOR_TOKEN),
-                gateway_token_enc: seal_new_token(self.secrets(), id, GATEWAY_TOKEN),
+                door_token_enc: self.seal(id, DOOR_TOKEN, random_token().expose_secret()),
+                gateway_token_enc: self.seal(id, GATEWAY_TOKEN, random_token().expose_secret()),
                 desired: Desired::Running,
                 created_at: now,
             })

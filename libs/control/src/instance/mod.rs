@@ -9,10 +9,11 @@ pub use change::{PatchInstance, Verb};
 pub use create::CreateInstance;
 pub use upstream::{Upstream, upstream_cache};
 
-use reef_auth::{SecretBox, random_token};
+use std::collections::BTreeMap;
+
 use reef_db::InstanceRow;
 use reef_model::{InstanceId, UserId};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use crate::{ControlError, Inner};
 
@@ -32,28 +33,35 @@ impl Inner {
     }
 
     pub(crate) fn tokens_of(&self, row: &InstanceRow) -> Result<Tokens, ControlError> {
-        let open = |name, sealed| {
-            let opened = self.secrets().open(sealed, place(row.id, name).as_bytes()).map_err(|error| {
-                tracing::error!(instance = %row.id, error = &error as &dyn std::error::Error, "{name} unreadable");
-                ControlError::Secret
-            })?;
-            String::from_utf8(opened).map(SecretString::from).map_err(|_| ControlError::Secret)
-        };
         Ok(Tokens {
-            door: open(DOOR_TOKEN, &row.door_token_enc)?,
-            gateway: open(GATEWAY_TOKEN, &row.gateway_token_enc)?,
+            door: self.unseal(row.id, DOOR_TOKEN, &row.door_token_enc)?.into(),
+            gateway: self.unseal(row.id, GATEWAY_TOKEN, &row.gateway_token_enc)?.into(),
         })
+    }
+
+    pub(crate) fn env_of(&self, row: &InstanceRow) -> Result<BTreeMap<String, String>, ControlError> {
+        serde_json::from_str(&self.unseal(row.id, ENV, &row.env_enc)?).map_err(|_| ControlError::Secret)
+    }
+
+    fn seal_env(&self, id: InstanceId, env: &BTreeMap<String, String>) -> Vec<u8> {
+        // A map of strings always has a JSON form.
+        self.seal(id, ENV, &serde_json::to_string(env).unwrap_or_default())
+    }
+
+    /// Binds a secret to its instance and its purpose, so that it opens nowhere else.
+    fn seal(&self, id: InstanceId, purpose: &str, secret: &str) -> Vec<u8> {
+        self.secrets().seal(secret.as_bytes(), format!("{id} {purpose}").as_bytes())
+    }
+
+    fn unseal(&self, id: InstanceId, purpose: &str, sealed: &[u8]) -> Result<String, ControlError> {
+        let opened = self.secrets().open(sealed, format!("{id} {purpose}").as_bytes()).map_err(|error| {
+            tracing::error!(instance = %id, error = &error as &dyn std::error::Error, "{purpose} unreadable");
+            ControlError::Secret
+        })?;
+        String::from_utf8(opened).map_err(|_| ControlError::Secret)
     }
 }
 
 const DOOR_TOKEN: &str = "door token";
 const GATEWAY_TOKEN: &str = "gateway token";
-
-fn seal_new_token(secrets: &SecretBox, id: InstanceId, name: &str) -> Vec<u8> {
-    secrets.seal(random_token().expose_secret().as_bytes(), place(id, name).as_bytes())
-}
-
-/// What a sealed token is bound to, so that it opens nowhere else.
-fn place(id: InstanceId, name: &str) -> String {
-    format!("{id} {name}")
-}
+const ENV: &str = "environment";

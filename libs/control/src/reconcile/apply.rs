@@ -201,7 +201,7 @@ async fn start(control: &Control, lease: &Lease, row: &InstanceRow, fact: Fact) 
         generation: row.generation,
         limits: row.plan.limits(),
         image: row.image.clone(),
-        env: row.env.0.clone(),
+        env: control.env_of(row)?,
         door_token: tokens.door,
         gateway_token: tokens.gateway,
     };

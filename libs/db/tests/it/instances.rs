@@ -47,7 +47,7 @@ both_engines! {
         tx.commit().await.unwrap();
 
         assert_eq!(db.lookup_instance(tenant, new.id).await.unwrap().as_ref(), Some(&row));
-        assert_eq!((&row.env.0, row.created_at, row.generation), (&new.env, at(0), 1));
+        assert_eq!((&row.env_enc, row.created_at, row.generation), (&new.env_enc, at(0), 1));
         assert_eq!(row.door_token_enc, [0, 1, 255]);
         assert_eq!(db.lookup_instance(other, new.id).await.unwrap(), None);
 
@@ -60,7 +60,7 @@ both_engines! {
         let fresh = InstanceChange { expected_updated_at: Some(at(0)), ..change };
         let changed = tx.update_instance(tenant, new.id, &fresh, at(1)).await.unwrap().unwrap();
         assert_eq!((changed.name.as_str(), changed.idle_timeout_seconds, changed.updated_at), ("b", None, at(1)));
-        assert_eq!(changed.env.0, new.env);
+        assert_eq!(changed.env_enc, new.env_enc);
         let fact = Fact { status: Status::Ready, observed_generation: 1, started_at: Some(at(1)), ..changed.fact() };
         let ready = tx.record_fact(new.id, &fact, at(2)).await.unwrap().unwrap();
         assert_eq!((ready.fact(), ready.updated_at), (fact, at(2)));

@@ -42,7 +42,7 @@ fn new_instance(tenant: UserId) -> NewInstance {
         plan: Plan::Solo,
         runtime: RuntimeKind::Process,
         image: None,
-        env: [("A".to_owned(), "ü\"\\".to_owned())].into(),
+        env_enc: vec![0, 159, 146, 150],
         idle_timeout_seconds: Some(600),
         door_token_enc: vec![0, 1, 255],
         gateway_token_enc: vec![2],
