@@ -2,14 +2,14 @@
 //!
 //! A request becomes a turn in [`log`] before anything else happens. One worker per session ([`runner`]) runs its turns
 //! one after the other over the door's single connection to the gateway ([`link`]); what the gateway says goes through
-//! [`progress`] into the log, and from the log to whoever follows ([`http`]). After a lost connection, a killed gateway
+//! [`progress`] into the log, and from the log to whoever follows ([`routes`]). After a lost connection, a killed gateway
 //! or a killed door, [`verdict`] reads from the gateway's transcript what became of a turn.
 
-mod http;
 mod inbox;
 mod link;
 mod log;
 mod progress;
+mod routes;
 mod runner;
 mod verdict;
 
@@ -134,7 +134,7 @@ impl Chat {
 
     /// Returns the routes `/chat…`; authentication is the caller's.
     pub(crate) fn router(self: Arc<Self>) -> axum::Router {
-        http::router(self)
+        routes::router(self)
     }
 
     /// Takes up what an earlier door left, and keeps the connection to the gateway until `shutdown`.

@@ -54,10 +54,10 @@ pub(super) enum Broken {
 /// Yields events in the order of their ids, each once; with a turn, until its terminal event.
 pub(super) fn follow(chat: Arc<Chat>, filter: Filter) -> impl Stream<Item = Result<Arc<Entry>, Broken>> {
     let Filter { session, with_deltas, turn, after } = filter;
+    // Subscribed before the log is read, so that nothing falls between the two.
+    let mut live = chat.log.follow(session);
     stream! {
         let mut last = after;
-        // Subscribed before the log is read, so that nothing falls between the two.
-        let mut live = chat.log.follow(session);
         loop {
             loop {
                 let page = match chat.log.events_after(session, last, with_deltas, PAGE).await {
