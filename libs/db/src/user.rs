@@ -73,4 +73,17 @@ statements! {
         )),
         [new.id, &new.email, new.name.as_deref(), &new.password_hash, new.role, new.created_at];
 
+    /// Makes an account an operator's, or an ordinary one; `None`: no such account.
+    pub Tx.set_user_role(id: UserId, role: Role) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET role = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
+        )),
+        [id, role];
+
+    /// Gives an account another password; `None`: no such account.
+    pub Tx.set_user_password(id: UserId, password_hash: &str) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET password_hash = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
+        )),
+        [id, password_hash];
 }

@@ -1,0 +1,33 @@
+//! `reef openapi`: needs no configuration and no database.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::ValueEnum;
+
+use crate::output::say;
+
+/// What to print.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The notation.
+    #[arg(long, value_enum, default_value_t = Format::Yaml)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Yaml,
+    Json,
+}
+
+/// Prints the OpenAPI document.
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let document = reef_api::document();
+    let text = match args.format {
+        Format::Yaml => document.to_yaml().context("cannot write the document")?,
+        Format::Json => document.to_pretty_json().context("cannot write the document")?,
+    };
+    say(text.trim_end());
+    Ok(ExitCode::SUCCESS)
+}
