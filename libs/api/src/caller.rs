@@ -10,7 +10,7 @@ mod right;
 use std::{marker::PhantomData, sync::Arc};
 
 use axum::extract::FromRequestParts;
-use http::{HeaderMap, header, request::Parts};
+use http::{HeaderMap, Method, header, request::Parts};
 use reef_auth::{Denied, can};
 use reef_control::{
     Actor,
@@ -166,14 +166,19 @@ fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> Api
 ///
 /// A browser says where an unsafe request comes from; a request that does not say comes from no current browser.
 pub(crate) fn check_origin(parts: &Parts, state: &ApiState) -> ApiResult<()> {
-    if parts.method.is_safe() {
+    check_own_site(&parts.method, &parts.headers, state)
+}
+
+/// The same, from what it looks at.
+pub(crate) fn check_own_site(method: &Method, headers: &HeaderMap, state: &ApiState) -> ApiResult<()> {
+    if method.is_safe() {
         return Ok(());
     }
-    let text = |name| parts.headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
-    let is_own = match (text(header::ORIGIN), text(header::HeaderName::from_static("sec-fetch-site"))) {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let is_own = match (text("origin"), text("sec-fetch-site")) {
         (Some(origin), _) => {
             let authority = origin.split_once("://").map(|(_, authority)| authority);
-            origin == state.origin().as_str() || (authority.is_some() && authority == text(header::HOST))
+            origin == state.origin().as_str() || (authority.is_some() && authority == text("host"))
         }
         (None, Some(site)) => matches!(site, "same-origin" | "none"),
         (None, None) => false,

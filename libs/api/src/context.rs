@@ -120,6 +120,7 @@ pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, n
         path = request.uri().path(),
         client = %context.client(),
     );
+    let wants_page = crate::pages::wants_page(&request);
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     async {
@@ -133,7 +134,9 @@ pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, n
             ApiError::internal(format!("a handler panicked: {text}")).into_response()
         });
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-            response = carry_headers(&response, error.render(context.request_id()));
+            let id = context.request_id();
+            let rendered = if wants_page { error.render_page(id) } else { error.render(id) };
+            response = carry_headers(&response, rendered);
         }
         finish(&state, &context, &mut response);
         let took = begun.elapsed();
@@ -163,7 +166,7 @@ fn finish(state: &ApiState, context: &RequestContext, response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID.clone(), context.0.request_id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
     if !headers.contains_key(header::CONTENT_SECURITY_POLICY) {
         // Data, not a page: nothing of it may run or be framed.
         let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");

@@ -104,12 +104,27 @@ impl ApiError {
         &self.message
     }
 
-    /// Writes the whole answer.
-    pub(crate) fn render(&self, request_id: &str) -> Response {
+    /// Returns the status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Writes the whole answer as a page.
+    pub(crate) fn render_page(&self, request_id: &str) -> Response {
+        self.log();
+        crate::pages::error_page(self, self.status, request_id)
+    }
+
+    fn log(&self) {
         if self.status.is_server_error() {
             let cause = self.cause.as_deref().map(|cause| cause as &dyn Error);
             tracing::error!(code = self.code.as_str(), error = cause, "request failed: {}", self.message);
         }
+    }
+
+    /// Writes the whole answer.
+    pub(crate) fn render(&self, request_id: &str) -> Response {
+        self.log();
         let body = ErrorBody::new(self.code, self.message.clone(), self.details.clone(), request_id);
         let mut response = (self.status, axum::Json(body)).into_response();
         let headers = response.headers_mut();

@@ -89,22 +89,6 @@ impl Instance {
             restorable_until: row.purge_at,
         }
     }
-
-    pub(crate) fn id(&self) -> InstanceId {
-        self.id
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(crate) fn status(&self) -> Status {
-        self.status
-    }
-
-    pub(crate) fn status_reason(&self) -> Option<&str> {
-        self.status_reason.as_deref()
-    }
 }
 
 /// A long verb on an instance.
@@ -208,16 +192,6 @@ pub(crate) struct User {
     role: Role,
     /// When it was made.
     created_at: Timestamp,
-}
-
-impl User {
-    pub(crate) fn email(&self) -> &str {
-        &self.email
-    }
-
-    pub(crate) fn role(&self) -> Role {
-        self.role
-    }
 }
 
 impl From<UserRow> for User {
