@@ -7,6 +7,8 @@ mod deny;
 #[cfg(test)]
 mod rooms;
 
+use std::process::ExitCode;
+
 use anyhow::Context as _;
 use cargo_metadata::{Metadata, MetadataCommand};
 use clap::{Parser, Subcommand};
@@ -25,9 +27,17 @@ enum Chore {
     Deny,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().chore {
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
         Chore::Deny => deny::run(),
+    };
+    // Not returned: a backtrace says nothing about a licence.
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
