@@ -4,6 +4,7 @@
 //! committed before anybody sees it, and published in id order, because both happen under the writer's lock.
 //! `synchronous=FULL`: what a client saw survives a power cut too.
 
+mod batch;
 mod read;
 mod write;
 
@@ -212,4 +213,14 @@ fn entry_of(id: u64, turn_id: TurnId, body: &EventBody) -> Result<Entry, LogErro
         is_terminal: body.is_terminal(),
         data: serde_json::to_string(body)?,
     })
+}
+
+#[cfg(test)]
+impl Log {
+    /// Lets the file grow no further than it is, or frees it again; what a full disk looks like.
+    pub(super) async fn set_full(&self, is_full: bool) {
+        let mut writer = self.writer.lock().await;
+        let sql = if is_full { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 1000000" };
+        sqlx::raw_sql(sql).execute(&mut writer.conn).await.unwrap();
+    }
 }

@@ -369,3 +369,28 @@ async fn a_warm_up_leaves_no_trace() {
     assert_eq!(fake.deleted(), ["agent:main:reef-warmup"]);
     assert_eq!(door.json("GET", "/chat/sessions", Value::Null).await.1, json!([]));
 }
+
+#[tokio::test]
+async fn a_full_disk_fails_the_turn_and_loses_nothing_that_was_seen() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
+    let door = door(&dir, &fake).await;
+    let mut events = door.stream(say("hello")).await;
+    let sent = fake.next_send().await;
+    fake.delta(&sent, "so far ");
+    let mut seen = until(&mut events, "message.delta").await;
+    door.chat().log.set_full(true).await;
+    fake.delta(&sent, &format!("so far {}", "x".repeat(200_000)));
+    // The stream ends without an end of the turn, since none could be written.
+    while let Some(event) = events.next().await {
+        seen.push(event);
+    }
+    assert!(seen.iter().all(|event| !event.body.is_terminal()));
+    let (status, body) = door.json("POST", "/chat", say(&"y".repeat(200_000))).await;
+    assert_eq!((status, &body["error"]["details"]["reason"]), (500, &"storage_failed".into()));
+    door.chat().log.set_full(false).await;
+    let all = door.all_events(1).await;
+    check_log(&all);
+    assert_eq!(all[..seen.len()], seen);
+    assert_eq!(ended(all.last().unwrap()), (TurnStatus::Failed, Some("storage_failed".into())));
+    assert!(fake.no_send_waits().await);
+}
