@@ -47,7 +47,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
     let program = std::env::current_exe()?;
     if start.isolation == Isolation::Landlock {
         let directory = program.parent().context("this program is in no directory")?;
-        isolation::landlock::restrict(&[directory, &start.openclaw], &[&start.home, &start.workspace])?;
+        let locks = isolation::landlock::openclaw_locks()?;
+        let read = [directory, &start.openclaw];
+        isolation::landlock::restrict(&read, &[&start.home, &start.workspace, &locks])?;
     }
     // One thread: `leash` ties the gateway to the thread that starts it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,12 +1,17 @@
 //! Landlock (landlock(7)): hands restricts itself before it runs anything of the tenant's.
 
-use std::path::Path;
+use std::{
+    io::ErrorKind,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus,
     Scope, path_beneath_rules,
 };
+use nix::unistd::geteuid;
 
 /// The newest interface whose rights we name; an older kernel enforces those it knows.
 const NEWEST: ABI = ABI::V6;
@@ -31,6 +36,25 @@ const READABLE: &[&str] = &[
 const DEVICES: &str = "/dev";
 /// Programs set their own `oom_score_adj` and the like; whose files may be written is the kernel's to say.
 const PROCESSES: &str = "/proc";
+
+/// Makes and returns the one directory in `/tmp` that OpenClaw cannot do without: it names it by the user, whatever
+/// `TMPDIR` says.
+///
+/// # Errors
+/// Where it cannot be made, or is not this user's.
+pub(crate) fn openclaw_locks() -> anyhow::Result<PathBuf> {
+    let uid = geteuid().as_raw();
+    let dir = PathBuf::from(format!("/tmp/openclaw-state-locks-{uid}"));
+    match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).context("cannot write in /tmp")?
+        }
+        _ => {}
+    }
+    let meta = std::fs::symlink_metadata(&dir)?;
+    anyhow::ensure!(meta.is_dir() && meta.uid() == uid, "{} is not ours: remove it", dir.display());
+    Ok(dir)
+}
 
 /// Restricts this process and all that it will start to the system's programs (read-only), `read` (read-only) and
 /// `write`. `/tmp` is not among them: it is everybody's, and data directories are made there. Signals and abstract sockets of the outside are out of reach where the kernel can do that.

@@ -89,7 +89,7 @@ impl Instance {
                 _ => std::thread::sleep(Duration::from_millis(50)),
             }
         }
-        panic!("no {what}; last status {last}; logs {:?}; door {}", self.logs(), self.door_log());
+        panic!("no {what}; last status {last}; logs {:#}", self.logs());
     }
 
     pub(crate) fn wait_ready(&mut self) -> Value {
@@ -97,7 +97,7 @@ impl Instance {
     }
 
     pub(crate) fn logs(&self) -> Value {
-        self.get("/logs?lines=40").map(|(_, lines)| lines).unwrap_or_default()
+        self.get("/logs?lines=10").map(|(_, lines)| lines).unwrap_or_default()
     }
 
     pub(crate) fn door_log(&self) -> String {
@@ -119,7 +119,7 @@ impl Instance {
         let socket = self.dir.path().join("state/gateway.sock");
         let (status, answer) =
             http(&socket, "POST", "/v1/chat/completions", GATEWAY_TOKEN, Some(&body)).expect("the gateway");
-        assert_eq!(status, 200, "{answer}");
+        assert_eq!(status, 200, "{answer}; {:#}; {}", self.logs(), self.door_log());
         answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
     }
 
