@@ -33,7 +33,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use crate::{
     error::{ApiError, ApiResult},
     limits::{Policy, RateLimits},
-    openapi::document,
+    openapi::{document, document_json, document_yaml},
     state::{ApiParts, ApiState},
 };
 

@@ -25,12 +25,43 @@ pub(crate) struct Rendered {
 }
 
 impl Rendered {
+    /// Writes the document; the same document always as the same text.
     pub(crate) fn of(document: &utoipa::openapi::OpenApi) -> Self {
+        let mut value = serde_yaml_ng::to_value(document).unwrap_or_default();
+        settle(&mut value);
         Self {
-            json: document.to_pretty_json().unwrap_or_default(),
-            yaml: document.to_yaml().unwrap_or_default(),
+            json: serde_json::to_string_pretty(&value).unwrap_or_default(),
+            yaml: serde_yaml_ng::to_string(&value).unwrap_or_default(),
         }
     }
+}
+
+/// Puts the marks at the end, in order: utoipa keeps them in a hash map.
+fn settle(value: &mut serde_yaml_ng::Value) {
+    match value {
+        serde_yaml_ng::Value::Sequence(items) => items.iter_mut().for_each(settle),
+        serde_yaml_ng::Value::Mapping(entries) => {
+            let is_mark = |key: &serde_yaml_ng::Value| key.as_str().is_some_and(|key| key.starts_with("x-"));
+            let (mut marks, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(entries).into_iter().partition(|(key, _)| is_mark(key));
+            marks.sort_by(|(a, _), (b, _)| a.as_str().cmp(&b.as_str()));
+            for (key, mut value) in rest.into_iter().chain(marks) {
+                settle(&mut value);
+                entries.insert(key, value);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Returns the document as `GET /openapi.json` answers it.
+pub fn document_json() -> String {
+    Rendered::of(&document()).json
+}
+
+/// Returns the document as it is committed, YAML.
+pub fn document_yaml() -> String {
+    Rendered::of(&document()).yaml
 }
 
 /// Returns the OpenAPI 3.1 document of every mounted route; needs no database and no secret.
@@ -194,5 +225,46 @@ fn message_of(code: ErrorCode) -> &'static str {
         ErrorCode::Capacity => "No room just now; see Retry-After",
         ErrorCode::UpstreamTimeout => "The instance did not answer in time",
         ErrorCode::InternalError => "Our fault",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The committed document is the generated one; `REEF_UPDATE_GOLDEN=1` writes it anew.
+    #[test]
+    fn the_document_is_committed() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../openapi.yaml");
+        let generated = document_yaml();
+        if std::env::var_os("REEF_UPDATE_GOLDEN").is_some() {
+            std::fs::write(path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == generated,
+            "openapi.yaml is not what the routes say: type REEF_UPDATE_GOLDEN=1 cargo nextest run -p reef-api the_document"
+        );
+    }
+
+    #[test]
+    fn every_operation_is_marked_and_named() {
+        let mut document = document();
+        let mut names = std::collections::BTreeSet::new();
+        for (path, item) in &mut document.paths.paths {
+            for operation in operations(item) {
+                let name = operation.operation_id.clone().unwrap_or_default();
+                assert!(names.insert(name.clone()), "{name} twice, at {path}");
+                for marked in ["x-reef-scope", "x-reef-wakes"] {
+                    assert!(mark(operation, marked).is_some(), "{name} has no {marked}");
+                }
+                let tagged = operation.tags.as_ref().and_then(|tags| tags.first()).unwrap();
+                assert!(tags().iter().any(|tag| tag.name == *tagged), "{name} has the unknown tag {tagged}");
+                assert!(
+                    operation.summary.as_ref().is_some_and(|text| text.ends_with('.')),
+                    "{name} says nothing"
+                );
+            }
+        }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::ValueEnum;
 
 use crate::output::say;
@@ -23,10 +22,9 @@ enum Format {
 
 /// Prints the OpenAPI document.
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let document = reef_api::document();
     let text = match args.format {
-        Format::Yaml => document.to_yaml().context("cannot write the document")?,
-        Format::Json => document.to_pretty_json().context("cannot write the document")?,
+        Format::Yaml => reef_api::document_yaml(),
+        Format::Json => reef_api::document_json(),
     };
     say(text.trim_end());
     Ok(ExitCode::SUCCESS)
