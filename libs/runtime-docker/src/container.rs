@@ -53,6 +53,7 @@ pub(crate) fn body(
         cmd: Some(std::iter::once("door").chain(command.into_iter().flatten()).map(str::to_owned).collect()),
         user: Some("0:0".into()),
         hostname: Some("claw".into()),
+        stop_signal: Some("SIGTERM".into()),
         labels: Some(labels),
         host_config: Some(host_config(spec, network, run_dir, cpus)),
         ..Default::default()
@@ -152,11 +153,10 @@ impl Found {
         let started_at =
             state.started_at.filter(|at| !at.starts_with("0001-")).and_then(|at| at.parse().ok());
         let has_ended = power == Power::Stopped && started_at.is_some();
-        let exit = has_ended.then(|| Exit {
-            code: state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1),
-            // Of any process in it: the container may well have survived that.
-            is_oom: state.oom_killed.unwrap_or_default(),
-        });
+        let code = state.exit_code.and_then(|code| i32::try_from(code).ok()).unwrap_or(-1);
+        // The engine's mark is that of any process in it: the container may well have survived, and ended otherwise.
+        let is_oom = state.oom_killed.unwrap_or_default() && code == 128 + 9;
+        let exit = has_ended.then_some(Exit { code, is_oom });
         let observed = Observed {
             id: instance(&labels)?,
             handle: handle.clone(),

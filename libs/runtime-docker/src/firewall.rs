@@ -26,8 +26,11 @@ const NOT_PUBLIC: &[&str] = &[
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
+    "192.0.2.0/24",
     "192.168.0.0/16",
     "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
     "224.0.0.0/3",
 ];
 
@@ -69,11 +72,10 @@ impl Firewall {
     }
 
     async fn try_install(&self) -> io::Result<()> {
-        let mut restore = Command::new("iptables-restore")
+        let mut restore = tool("iptables-restore")
             .args(["--wait", "10", "--noflush"])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()?;
         if let Some(mut stdin) = restore.stdin.take() {
             stdin.write_all(self.chains().as_bytes()).await?;
@@ -117,11 +119,18 @@ async fn has_jump(from: &str, to: &str) -> bool {
 }
 
 async fn iptables(args: &[&str]) -> io::Result<()> {
-    let output = Command::new("iptables").args(["-w", "10"]).args(args).kill_on_drop(true).output().await?;
+    let output = tool("iptables").args(["-w", "10"]).args(args).output().await?;
     if output.status.success() {
         return Ok(());
     }
     Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+fn tool(name: &str) -> Command {
+    let mut command = Command::new(name);
+    // Where system administration tools are, also for a service whose path leaves them out.
+    command.env("PATH", "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin").kill_on_drop(true);
+    command
 }
 
 /// Reads the name servers of resolv.conf(5). One on loopback is asked by the engine itself, from the host's namespace,

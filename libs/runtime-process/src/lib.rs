@@ -241,10 +241,15 @@ impl Runtime for ProcessRuntime {
     }
 
     async fn run_dir(&self, id: InstanceId) -> Result<RunDir, RuntimeError> {
-        let homes = self.homes.clone();
-        blocking(move || homes.ensure(id).map(|_| homes.run_dir(id)))
-            .await
-            .map_err(|error| RuntimeError::failed("making the run directory", error))
+        let run_dir = self.homes.run_dir(id);
+        // What exists is not waited for: the lock is held as long as a stop takes.
+        if !run_dir.outward().is_dir() {
+            let homes = self.homes.clone();
+            blocking(move || homes.ensure(id).map(drop))
+                .await
+                .map_err(|error| RuntimeError::failed("making the run directory", error))?;
+        }
+        Ok(run_dir)
     }
 
     async fn dial(&self, id: InstanceId) -> io::Result<UnixStream> {

@@ -96,7 +96,7 @@ pub struct Observed {
 pub struct Exit {
     /// Exit status, or 128 + signal; -1 where it ended while no control plane was there to see how.
     pub code: i32,
-    /// Whether a process of it was killed for want of memory.
+    /// Whether it was killed for want of memory.
     pub is_oom: bool,
 }
 

@@ -94,7 +94,7 @@ async fn real_docker_host_and_neighbours_are_out_of_reach() {
         assert!(from_host(neighbour, 7777).success());
         assert!(from_host(gateway, port).success());
 
-        let route = std::process::Command::new("hostname").arg("-I").output().unwrap();
+        let route = Command::new("hostname").arg("-I").output().unwrap();
         let addresses = String::from_utf8(route.stdout).unwrap();
         let mut targets = vec![(neighbour, 7777), (gateway, port), ("169.254.169.254", 80)];
         targets.extend(addresses.split_whitespace().filter(|it| !it.contains(':')).map(|it| (it, port)));
@@ -102,8 +102,11 @@ async fn real_docker_host_and_neighbours_are_out_of_reach() {
             let script = format!("timeout 2 bash -c '{}'", reach(host, port).replace('\'', "'\\''"));
             assert!(!one.succeeds(&script).await, "{host}:{port} was reached");
         }
-        // Names are still resolved, though the resolver may have a private address.
-        assert!(one.succeeds("getent hosts deb.debian.org").await);
+        assert!(one.succeeds("! grep -q eth0 /proc/net/if_inet6").await, "IPv6 goes round the rules");
+        // Names that the host can resolve are resolved, though the resolver may have a private address.
+        let name = "getent hosts deb.debian.org";
+        let is_known = Command::new("sh").args(["-c", name]).status().unwrap().success();
+        assert!(!is_known || one.succeeds(name).await);
     })
     .await;
 }
@@ -124,6 +127,23 @@ async fn real_docker_a_neighbour_on_another_bridge_is_out_of_reach() {
         let seen = one.runtime.list().await.unwrap().len();
         assert!(!is_reached);
         assert_eq!(seen, 1, "one deployment sees the other's instance");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn real_docker_rules_that_were_flushed_are_back_before_the_next_start() {
+    with(async |harness: Arc<Containers>| {
+        let rule = |verb: &str, chain: &str, to: &str| {
+            let args = [verb, chain, "-i", "reef+", "-j", to];
+            Command::new("iptables").args(["-w", "10"]).args(args).output().unwrap().status.success()
+        };
+        let tenant = Tenant::start(&harness).await;
+        for (chain, to) in [("INPUT", "REEF-IN"), ("DOCKER-USER", "REEF-FWD")] {
+            assert!(rule("-D", chain, to));
+            tenant.runtime.ensure_started(&spec(), Duration::ZERO).await.unwrap();
+            assert!(rule("-C", chain, to));
+        }
     })
     .await;
 }
@@ -171,8 +191,8 @@ async fn real_docker_hands_gain_no_privilege() {
             let wanted = if line.starts_with("Cap") { "0000000000000000" } else { "1" };
             assert_eq!(line.split_whitespace().last(), Some(wanted), "{line}");
         }
-        // setuid binaries of the image: su fails without a terminal in any case, so look at who mount thinks it is.
-        assert!(tenant.succeeds("test -u /usr/bin/su && test -u /usr/bin/passwd").await);
+        assert!(tenant.succeeds("test -u /usr/local/bin/root-id").await);
+        assert_eq!(tenant.shell("root-id -u").await["out"], "10001\n");
         for attempt in [
             "su -c true",
             "cat /etc/shadow",
