@@ -1,6 +1,6 @@
 //! The listeners. HTTP/1.1 alone: behind a proxy nothing else comes, and it is the quickest.
 
-use std::{convert::Infallible, io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use axum::{
@@ -60,8 +60,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stop: Can
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        let answer = router.clone().call(request);
-        async move { answer.await.or_else(|never: Infallible| match never {}) as Result<_, Infallible> }
+        router.clone().call(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -62,14 +62,17 @@ impl Platform {
             model_access: Arc::new(ModelSockets(models.clone())),
             secrets: SecretBox::new(&key, &[]),
             replica: format!("{}-{}", std::process::id(), RequestId::generate()),
-            policy: Policy::default(),
+            policy: Policy { restore_window: config.instance.restore_window, ..Policy::default() },
         });
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             tickets: Tickets::new(&key),
             origin,
             trusted_proxies: config.server.trusted_proxies.clone(),
-            limits: RateLimits::default(),
+            limits: match config.server.rate_limits {
+                true => RateLimits::default(),
+                false => RateLimits::with(|_| (u32::MAX, Duration::from_secs(1))),
+            },
         });
         Ok(Self { control, api, db, models, meters, workers: Workers::new(clock) })
     }

@@ -73,6 +73,8 @@ pub struct Server {
     pub data_dir: PathBuf,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Whether it is limited how often who may do what.
+    pub rate_limits: bool,
     /// Prometheus metrics; none: off.
     pub metrics_listen: Option<SocketAddr>,
     /// Replica to replica; none: off.

@@ -156,6 +156,7 @@ impl Check<'_> {
             content_url,
             data_dir: self.layers.text("server.data_dir").unwrap_or_else(|| "./data".into()).into(),
             trusted_proxies,
+            rate_limits: self.layers.is_on("server.rate_limits"),
             metrics_listen: self.parsed("server.metrics_listen", ADDRESS, "127.0.0.1:9090"),
             peer_listen: self.parsed("server.peer_listen", ADDRESS, "0.0.0.0:8443"),
             peer_url: self.parsed("server.peer_url", "an origin", "https://10.0.0.1:8443"),

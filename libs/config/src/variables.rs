@@ -31,6 +31,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     open("server.content_url", "REEF_CONTENT_URL"),
     open("server.data_dir", "REEF_DATA_DIR"),
     open("server.trusted_proxies", "REEF_TRUSTED_PROXIES"),
+    open("server.rate_limits", "REEF_RATE_LIMITS"),
     open("server.metrics_listen", "REEF_METRICS_LISTEN"),
     open("server.peer_listen", "REEF_PEER_LISTEN"),
     open("server.peer_url", "REEF_PEER_URL"),

@@ -82,7 +82,7 @@ fn disk(data_dir: &Path, report: &mut Report) {
     let existing = data_dir.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stat) => {
-            let free = stat.blocks_available() as u64 * stat.fragment_size() as u64;
+            let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             let text = format!("{} has {} MiB free", data_dir.display(), free >> 20);
             if free < LOW_DISK_BYTES {
                 report.odd(&format!("{text}: too little for another instance"));

@@ -29,9 +29,10 @@ impl Greeting {
             control.accounts().ensure_operator(Some(&operator.email), operator.password.clone()).await?;
         let mut text = format!("\n  Reef {} is at {origin}\n\n", env!("CARGO_PKG_VERSION"));
         if !is_first_start(control).await? {
+            let program = std::env::args().next().unwrap_or_else(|| "reef".to_owned());
             text += &format!(
-                "  Sign in       {origin}/account as {}\n  New key       reef admin key create\n  \
-                 New invite    reef admin invite create\n",
+                "  Sign in       {origin}/account as {}\n  New key       {program} admin key create\n  \
+                 New invite    {program} admin invite create\n",
                 user.email
             );
             return Ok(Self(text));
@@ -51,7 +52,7 @@ impl Greeting {
                 control.accounts().mint_key(&Actor::system(user.id), Scopes::key_default(), wish).await?;
             text += &format!(
                 "\n  From nothing to a streamed answer, to paste as they are:\n\n{}",
-                lines(origin, &key.expose(), &invite)
+                lines(origin, key.expose(), &invite)
             );
         }
         Ok(Self(text))
