@@ -45,6 +45,7 @@ images: setup-cargo ## the release images, reef and reef-instance (BASE=debian:b
 
 bench: setup-cargo ## side by side with nginx; numbers for docs/performance.md
 	@infra/setup/packages.sh bench
+	@cargo build --release -p reef
 	@cargo bench -p reef-tests
 
 clean: ## remove what was built; .cache (OpenClaw, base image) and data stay
