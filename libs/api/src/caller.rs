@@ -11,10 +11,10 @@ use std::{marker::PhantomData, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use reef_auth::{Denied, can};
+use reef_auth::{Credential, Denied, can};
 use reef_control::{
     Actor,
-    account::{Client, KeyRefused},
+    account::{Client, KeyRefused, SignedIn},
 };
 use reef_door::ErrorCode;
 use reef_model::{InstanceId, Role, UserId};
@@ -107,31 +107,34 @@ const SIGN_IN: &str =
 const BAD_KEY: &str =
     "This key is not valid: it is mistyped, has ended or was revoked. Make another on the account page.";
 
-/// Returns who asks.
+/// Returns who asks: by a key, by a ticket, or by a browser's cookie.
 async fn authenticate(parts: &Parts, state: &ApiState, context: &RequestContext) -> ApiResult<Arc<Identity>> {
     refuse_key_in_query(parts)?;
-    let Some(token) = bearer(&parts.headers) else {
-        let Some(identity) = session::identity(parts, state).await? else {
-            return Err(ApiError::unauthorized(SIGN_IN));
-        };
-        check_origin(parts, state)?;
-        return Ok(identity);
-    };
     let accounts = state.control().accounts();
-    let Some(identity) = state.callers().identity_of_key(accounts, token).await? else {
-        // Guessing is hopeless, but it costs us a query each.
-        state.limits().check(Policy::BadCredentials, &Subject::address(context.client()))?;
-        return Err(ApiError::unauthorized(BAD_KEY));
+    let identity = if let Some(token) = bearer(&parts.headers) {
+        let Some(identity) = state.callers().identity_of_key(accounts, token).await? else {
+            // Guessing is hopeless, but it costs us a query each.
+            state.limits().check(Policy::BadCredentials, &Subject::address(context.client()))?;
+            return Err(ApiError::unauthorized(BAD_KEY));
+        };
+        identity
+    } else if let Some(ticket) = ticket(parts) {
+        redeem(&ticket, parts.uri.path(), state).await?
+    } else if let Some(identity) = session::identity(parts, state).await? {
+        check_origin(parts, state)?;
+        identity
+    } else {
+        return Err(ApiError::unauthorized(SIGN_IN));
     };
-    let admitted = identity.key.as_ref().map(|key| key.admits(context.client(), state.control().now()));
-    match admitted {
-        None | Some(Ok(())) => {}
-        Some(Err(KeyRefused::Expired)) => return Err(ApiError::unauthorized(BAD_KEY)),
-        Some(Err(KeyRefused::Address)) => {
-            return Err(ApiError::new(ErrorCode::Forbidden, "This key may not be used from your address.")
-                .with_details(json!({ "reason": "address", "address": context.client() })));
+    let admitted =
+        identity.key.as_ref().map_or(Ok(()), |key| key.admits(context.client(), state.control().now()));
+    admitted.map_err(|refused| match refused {
+        KeyRefused::Expired => ApiError::unauthorized(BAD_KEY),
+        KeyRefused::Address => {
+            ApiError::new(ErrorCode::Forbidden, "This key may not be used from your address.")
+                .with_details(json!({ "reason": "address", "address": context.client() }))
         }
-    }
+    })?;
     accounts.record_use(identity.principal.credential, Some(context.client()));
     Ok(identity)
 }
@@ -140,6 +143,38 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Returns the ticket that a browser opens a stream or a socket with: where it cannot send headers, it sends this.
+fn ticket(parts: &Parts) -> Option<String> {
+    let query = parts.uri.query().filter(|_| parts.method == Method::GET)?;
+    query.split('&').find_map(|pair| pair.strip_prefix("ticket=")).map(str::to_owned)
+}
+
+/// Takes a ticket for `path` and returns who it was made by, with the rights that they have by now.
+async fn redeem(ticket: &str, path: &str, state: &ApiState) -> ApiResult<Arc<Identity>> {
+    const REFUSED: &str =
+        "This ticket is not valid here: it is for one path, once, within 30 seconds. Make another one.";
+    let (accounts, now) = (state.control().accounts(), state.control().now());
+    let ticket = state.tickets().take(ticket, path, now).map_err(|_| ApiError::unauthorized(REFUSED))?;
+    let refused = || ApiError::unauthorized(REFUSED);
+    if !accounts.is_live(ticket.user, ticket.credential).await? {
+        return Err(refused());
+    }
+    let (principal, key) = match ticket.credential {
+        Credential::Session(session) => {
+            let signed_in = SignedIn { user: ticket.user, session, ip: None, user_agent: None };
+            (accounts.session_caller(&signed_in).await?.ok_or_else(refused)?, None)
+        }
+        Credential::Key(id) => {
+            let row = state.control().db().lookup_api_key(ticket.user, id).await?.ok_or_else(refused)?;
+            let hash = row.secret_hash.as_slice().try_into().map_err(ApiError::internal)?;
+            let record = accounts.lookup_key(&hash).await?.ok_or_else(refused)?;
+            (record.caller().clone(), Some(record))
+        }
+    };
+    let standing = state.callers().standing(principal.tenant, principal.credential);
+    Ok(Arc::new(Identity::new(principal, key, standing)))
 }
 
 fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {

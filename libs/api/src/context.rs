@@ -136,7 +136,7 @@ pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, n
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
             let id = context.request_id();
             let rendered = if wants_page { error.render_page(id) } else { error.render(id) };
-            response = carry_headers(&response, rendered);
+            response = with_body(response, rendered);
         }
         finish(&state, &context, &mut response);
         let took = begun.elapsed();
@@ -154,12 +154,14 @@ pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, n
     .await
 }
 
-/// Keeps what routing said beside the error, `Allow` of a 405 for instance.
-fn carry_headers(from: &Response, mut to: Response) -> Response {
-    if let Some(allow) = from.headers().get(header::ALLOW) {
-        to.headers_mut().insert(header::ALLOW, allow.clone());
-    }
-    to
+/// Puts the error's body into the answer; what routing and layers said of it (`Allow`, CORS) stays.
+fn with_body(bare: Response, rendered: Response) -> Response {
+    let (mut head, _) = bare.into_parts();
+    let (rendered_head, body) = rendered.into_parts();
+    head.status = rendered_head.status;
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(rendered_head.headers);
+    Response::from_parts(head, body)
 }
 
 fn finish(state: &ApiState, context: &RequestContext, response: &mut Response) {

@@ -44,7 +44,8 @@ const MAX_JSON_BYTES: usize = 256 * 1024;
 pub fn router(state: ApiState) -> Router {
     let (api, _) = OpenApiRouter::new().merge(routes::all()).split_for_parts();
     let routed = Router::new()
-        .merge(api.layer(cors()))
+        // Before CORS, so that a preflight is not taken for a wrong method.
+        .merge(api.method_not_allowed_fallback(error::no_such_method).layer(cors()))
         .merge(pages::routes())
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
