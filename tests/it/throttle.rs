@@ -1,0 +1,64 @@
+//! Rate limits: named, told in headers, with `Retry-After`.
+
+use std::time::Duration;
+
+use reef_testkit::{Platform, Setup, both_engines};
+use serde_json::json;
+
+fn few() -> Setup {
+    Setup { limits: reef_testkit::RateLimits::with(|_| (3, Duration::from_secs(60))), ..Setup::default() }
+}
+
+both_engines! {
+    async fn guessing_passwords_is_slowed_down(database: TestDatabase) {
+        let platform = Platform::start_with(database, few()).await;
+        let ada = platform.account("ada").await;
+        let guess = async || {
+            let body = json!({"email": ada.email, "password": "a wrong password"});
+            platform.anonymous().post("/api/auth/login", body).await
+        };
+        for left in [2, 1, 0] {
+            let answer = guess().await;
+            answer.expect_error(401, "UNAUTHORIZED");
+            assert_eq!(answer.header("ratelimit-policy"), Some("\"sign-in\";q=3;w=60"));
+            assert!(answer.header("ratelimit").unwrap().starts_with(&format!("\"sign-in\";r={left};t=")));
+        }
+        let refused = guess().await;
+        let error = refused.expect_error(429, "RATE_LIMITED");
+        assert_eq!(error["error"]["details"]["policy"], "sign-in");
+        let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+        assert!((1..=60).contains(&seconds), "{seconds}");
+        // Sign-up is the same policy: neither is a way around the other.
+        let body = json!({"email": "new@example.org", "password": "a rather long password"});
+        platform.anonymous().post("/api/auth/signup", body).await.expect_error(429, "RATE_LIMITED");
+        platform.finish().await;
+    }
+
+    async fn each_key_has_a_budget_of_its_own(database: TestDatabase) {
+        let platform = Platform::start_with(database, few()).await;
+        let (ada, bob) = (platform.account("ada").await, platform.account("bob").await);
+        for _ in 0..3 {
+            let answer = ada.get("/api/instances").await;
+            answer.expect(200);
+            assert_eq!(answer.header("ratelimit-policy"), Some("\"reads\";q=3;w=60"));
+        }
+        ada.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
+        bob.get("/api/instances").await.expect(200);
+        // Reads and writes are counted apart.
+        ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        platform.finish().await;
+    }
+
+    async fn guessing_keys_is_slowed_down(database: TestDatabase) {
+        let platform = Platform::start_with(database, few()).await;
+        let ada = platform.account("ada").await;
+        let guess = platform.anonymous().with_key("sk_live_000000000000000000000000000000000000000000000000");
+        for _ in 0..3 {
+            guess.get("/api/instances").await.expect_error(401, "UNAUTHORIZED");
+        }
+        guess.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
+        // Whoever has a good key is not slowed down by a neighbour who guesses.
+        ada.get("/api/instances").await.expect(200);
+        platform.finish().await;
+    }
+}
