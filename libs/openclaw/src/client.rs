@@ -437,3 +437,116 @@ async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &mpsc
         _ => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    type Server = WebSocketStream<DuplexStream>;
+
+    async fn send(socket: &mut Server, frame: Value) {
+        socket.send(Message::text(frame.to_string())).await.unwrap();
+    }
+
+    async fn receive(socket: &mut Server) -> Value {
+        serde_json::from_str(socket.next().await.unwrap().unwrap().to_text().unwrap()).unwrap()
+    }
+
+    /// Plays the gateway up to the answer of `connect`.
+    async fn serve(stream: DuplexStream, answer: Value) -> Server {
+        let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+        send(
+            &mut socket,
+            json!({ "type": "event", "event": "connect.challenge", "payload": { "nonce": "n" } }),
+        )
+        .await;
+        let hello = receive(&mut socket).await;
+        assert_eq!((&hello["method"], &hello["params"]["auth"]["token"]), (&"connect".into(), &"t".into()));
+        let mut answer = answer;
+        answer["type"] = "res".into();
+        answer["id"] = hello["id"].clone();
+        send(&mut socket, answer).await;
+        socket
+    }
+
+    async fn connect(answer: Value) -> (Result<(Client, Events), ConnectError>, Server) {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let serving = async {
+            let accepted = answer["payload"]["auth"]["scopes"][0] == "operator.admin";
+            let mut socket = serve(there, answer).await;
+            if accepted {
+                let subscribe = receive(&mut socket).await;
+                assert_eq!(subscribe["method"], "sessions.subscribe");
+                send(&mut socket, json!({ "type": "res", "id": subscribe["id"], "ok": true, "payload": {} }))
+                    .await;
+            }
+            socket
+        };
+        tokio::join!(Client::connect(Box::new(here), "t"), serving)
+    }
+
+    fn accepted() -> Value {
+        json!({ "ok": true, "payload": { "auth": { "scopes": ["operator.admin"] } } })
+    }
+
+    #[tokio::test]
+    async fn a_gateway_that_starts_or_gives_no_rights_is_no_connection() {
+        let starting = json!({ "ok": false, "error": { "code": "UNAVAILABLE", "message": "starting", "retryable": true } });
+        let (refused, _socket) = connect(starting).await;
+        assert!(matches!(refused, Err(ConnectError::Refused { retryable: true, .. })));
+        let (refused, _socket) =
+            connect(json!({ "ok": true, "payload": { "auth": { "scopes": [] } } })).await;
+        assert!(matches!(refused, Err(ConnectError::NoScopes)));
+    }
+
+    #[tokio::test]
+    async fn answers_find_their_questions_in_any_order() {
+        let (connected, mut socket) = connect(accepted()).await;
+        let (client, mut events) = connected.unwrap();
+        let answering = async {
+            let (first, second) = (receive(&mut socket).await, receive(&mut socket).await);
+            let event = json!({ "runId": "r", "sessionKey": "k", "state": "final" });
+            send(&mut socket, json!({ "type": "event", "event": "tick", "payload": {} })).await;
+            send(&mut socket, json!({ "type": "event", "event": "chat", "payload": event })).await;
+            for request in [second, first] {
+                let payload = json!({ "echo": request["params"] });
+                send(
+                    &mut socket,
+                    json!({ "type": "res", "id": request["id"], "ok": true, "payload": payload }),
+                )
+                .await;
+            }
+        };
+        let (one, two) = (json!(1), json!(2));
+        let (one, two, ()) =
+            tokio::join!(client.call::<_, Value>("a", &one), client.call::<_, Value>("b", &two), answering);
+        assert_eq!((&one.unwrap()["echo"], &two.unwrap()["echo"]), (&json!(1), &json!(2)));
+        assert_eq!(events.next().await.unwrap().run_id, "r");
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_answers_every_question() {
+        let (connected, mut socket) = connect(accepted()).await;
+        let (client, mut events) = connected.unwrap();
+        let nothing = json!({});
+        let losing = async {
+            receive(&mut socket).await;
+            drop(socket);
+        };
+        let (answer, ()) = tokio::join!(client.call::<_, Value>("a", &nothing), losing);
+        assert!(matches!(answer, Err(CallError::Closed)));
+        client.closed().await;
+        assert!(events.next().await.is_none());
+        assert!(matches!(client.call::<_, Value>("a", &nothing).await, Err(CallError::Closed)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_gateway_is_given_up() {
+        let (connected, _socket) = connect(accepted()).await;
+        let (client, _events) = connected.unwrap();
+        client.closed().await;
+    }
+}

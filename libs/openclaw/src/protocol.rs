@@ -342,3 +342,66 @@ impl Signal {
         Ok(Some(Self { session_key: agent.session_key, run_id: agent.run_id, kind }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(event: &str, payload: &str) -> Option<SignalKind> {
+        let payload: Box<RawValue> = serde_json::from_str(payload).unwrap();
+        let signal = Signal::parse(event, &payload).unwrap()?;
+        assert_eq!(signal.session_key, "agent:main:chs_a1");
+        Some(signal.kind)
+    }
+
+    // Recorded from OpenClaw 2026.9.6, shortened.
+    #[test]
+    fn recorded_events_are_understood() {
+        let delta = r#"{"runId":"turn_1","sessionKey":"agent:main:chs_a1","agentId":"main","seq":13,"state":"delta",
+            "deltaText":" there","message":{"role":"assistant","content":[{"type":"text","text":"echo: there"}],"timestamp":1}}"#;
+        assert!(matches!(parse("chat", delta), Some(SignalKind::Delta(text)) if text == "echo: there"));
+        let status = r#"{"runId":"turn_1","sessionKey":"agent:main:chs_a1","state":"status","phase":"starting_model"}"#;
+        assert!(matches!(parse("chat", status), Some(SignalKind::Status)));
+        let steered = r#"{"runId":"turn_1","sessionKey":"agent:main:chs_a1","seq":1,"state":"final"}"#;
+        assert!(matches!(parse("chat", steered), Some(SignalKind::Final(None))));
+        let aborted = r#"{"runId":"turn_1","sessionKey":"agent:main:chs_a1","seq":1,"state":"aborted","stopReason":"rpc"}"#;
+        assert!(
+            matches!(parse("chat", aborted), Some(SignalKind::Aborted { text: None, reason: Some(by) }) if by == "rpc")
+        );
+        let error = r#"{"runId":"turn_1","sessionKey":"agent:main:chs_a1","state":"error","errorMessage":"LLM request failed",
+            "errorDetail":{"provider":"stub"}}"#;
+        assert!(
+            matches!(parse("chat", error), Some(SignalKind::Error(text)) if text == "LLM request failed")
+        );
+        let tool = r#"{"runId":"turn_2","stream":"tool","data":{"phase":"result","name":"exec","toolCallId":"c2","isError":false,
+            "result":{"content":[{"type":"text","text":"hi"}],"details":{"exitCode":0}}},"sessionKey":"agent:main:chs_a1"}"#;
+        for event in ["agent", "session.tool"] {
+            assert!(
+                matches!(parse(event, tool), Some(SignalKind::ToolCompleted { output, .. }) if output == "hi")
+            );
+        }
+        let other = r#"{"runId":"turn_2","stream":"assistant","data":{"text":"hi"},"sessionKey":"agent:main:chs_a1"}"#;
+        assert!(parse("agent", other).is_none());
+        assert!(parse("sessions.changed", other).is_none());
+    }
+
+    #[test]
+    fn recorded_rows_are_understood() {
+        let row = r#"{"sessionKey":"agent:main:chs_a1","message":{"role":"assistant","content":[
+            {"type":"toolCall","id":"c1","name":"exec","arguments":{"command":"ls"}}],"usage":{"input":10770,"output":7,
+            "cost":{"total":0}},"stopReason":"toolUse","__openclaw":{"runId":"turn_2","id":"a02a","seq":4}},"messageId":"a02a"}"#;
+        let Some(SignalKind::Row(row)) = parse("session.message", row) else { panic!("not a row") };
+        assert!(row.is_of_run("turn_2") && !row.is_of_run("turn_1"));
+        assert_eq!(row.calls().next().map(|call| call.name), Some("exec"));
+        assert_eq!(row.usage.map(|usage| (usage.input, usage.output)), Some((10770, 7)));
+        let history: History = serde_json::from_str(
+            r#"{"sessionKey":"k","messages":[{"role":"user","content":"[System] Your previous turn was interrupted by a gateway restart","idempotencyKey":"ee8d:user","__openclaw":{"id":"1"}}],"hasMore":false,
+            "sessionInfo":{"hasActiveRun":true,"status":"running"},
+            "inFlightRun":{"runId":"ee8d","text":"","startedAt":1,"sessionAbortable":true}}"#,
+        )
+        .unwrap();
+        assert!(history.messages[0].resumes_after_restart());
+        assert_eq!(history.messages[0].started_run(), Some("ee8d"));
+        assert_eq!(history.in_flight_run.map(|run| run.run_id).as_deref(), Some("ee8d"));
+    }
+}

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use reef_openclaw::{
     Client, Events,
-    protocol::{Row, Signal, SignalKind},
+    protocol::{Signal, SignalKind},
 };
 
 use super::{Chat, GatewayAccess, session_key, session_of_key};
@@ -90,7 +90,7 @@ async fn hand_out(chat: &Arc<Chat>, mut events: Events) {
         } else if let Some((run, text)) = begins_foreign_run(&signal) {
             match chat.log.knows_run(run).await {
                 Ok(true) => {}
-                Ok(false) => match chat.log.accept_foreign(session, run, Some(text)).await {
+                Ok(false) => match chat.log.accept_foreign(session, run, text).await {
                     Ok(_) => chat.wake(session),
                     Err(error) => tracing::debug!(%error, %session, "somebody else's run is not logged"),
                 },
@@ -100,11 +100,13 @@ async fn hand_out(chat: &Arc<Chat>, mut events: Events) {
     }
 }
 
-/// Returns the run and the text of a user's message that did not come through the door.
-fn begins_foreign_run(signal: &Signal) -> Option<(&str, String)> {
+/// Returns the run and the text of a user's message that did not come through the door; no text where the gateway
+/// itself goes on with a turn that has ended here.
+fn begins_foreign_run(signal: &Signal) -> Option<(&str, Option<String>)> {
     match &signal.kind {
         SignalKind::Row(row) if row.meta.steer_target_run_id.is_none() => {
-            Row::started_run(row).map(|run| (run, row.text()))
+            let text = (!row.resumes_after_restart()).then(|| row.text());
+            row.started_run().map(|run| (run, text))
         }
         _ => None,
     }

@@ -69,7 +69,7 @@ struct Limits {
 }
 
 const LIMITS: Limits = Limits {
-    reconnect: Duration::from_secs(120),
+    reconnect: Duration::from_secs(180),
     resume: Duration::from_secs(20),
     quiet: Duration::from_secs(60),
     poll: Duration::from_secs(1),

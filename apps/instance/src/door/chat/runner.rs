@@ -114,6 +114,8 @@ impl<'a> Runner<'a> {
 
     async fn until_end(&mut self) -> Result<End, LogError> {
         if self.turn.is_sent {
+            // An earlier door sent it, and its gateway may have gone down with it.
+            self.recoveries = 1;
             let (text, tools) = self.chat.log.said_so_far(self.turn.id).await?;
             self.progress = Progress::resume(self.turn.run_id.clone(), text, tools);
         }
@@ -323,7 +325,10 @@ impl<'a> Runner<'a> {
             }
             // A run that waits for a free lane may do so for long; one that a restart should resume may not.
             Verdict::Pending if self.recoveries == 0 && !self.turn.cancel_requested => Ok(None),
+            // What is to be cancelled must first be resumed, or it would be resumed after all.
+            Verdict::Pending if self.turn.cancel_requested => Ok(self.unclear(self.chat.limits.resume)),
             Verdict::Pending => Ok(self.unclear(self.chat.limits.reconnect)),
+            Verdict::Lost if self.turn.cancel_requested => Ok(self.unclear(self.chat.limits.poll)),
             Verdict::Lost => Ok(self.unclear(self.chat.limits.resume)),
             Verdict::Ended { status, error, run_id } => {
                 self.switch_run(&run_id).await?;
@@ -340,10 +345,13 @@ impl<'a> Runner<'a> {
     /// Ends a turn that has been unclear for too long.
     fn unclear(&mut self, limit: Duration) -> Option<End> {
         let since = *self.unclear_since.get_or_insert_with(Instant::now);
-        if self.turn.cancel_requested && since.elapsed() >= self.chat.limits.poll {
-            return Some(self.progress.end(TurnStatus::Cancelled, None));
-        }
-        (since.elapsed() >= limit).then(|| self.lost())
+        (since.elapsed() >= limit).then(|| {
+            if self.turn.cancel_requested {
+                self.progress.end(TurnStatus::Cancelled, None)
+            } else {
+                self.lost()
+            }
+        })
     }
 
     /// Returns the texts of a run, whole where history cuts them.

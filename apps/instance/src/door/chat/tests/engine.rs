@@ -394,3 +394,22 @@ async fn a_full_disk_fails_the_turn_and_loses_nothing_that_was_seen() {
     assert_eq!(ended(all.last().unwrap()), (TurnStatus::Failed, Some("storage_failed".into())));
     assert!(fake.no_send_waits().await);
 }
+
+#[tokio::test]
+async fn a_turn_cancelled_while_the_gateway_is_down_is_stopped_when_it_is_resumed() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
+    let limits = Limits { resume: Duration::from_secs(10), ..QUICK };
+    let door = Door::open(dir.path(), Arc::new(Access(Arc::clone(&fake))), limits).await;
+    let mut events = door.stream(say("hello")).await;
+    let sent = fake.next_send().await;
+    fake.delta(&sent, "half");
+    let seen = until(&mut events, "message.delta").await;
+    fake.kill();
+    let path = format!("/chat/turns/{}/cancel", turn_of(&seen[0]));
+    assert_eq!(door.json("POST", &path, Value::Null).await.0, 200);
+    fake.start();
+    fake.resume(&sent);
+    let end = until(&mut events, "turn.cancelled").await;
+    assert_eq!(answer(&end[end.len() - 2]).content, "half");
+    assert!(!fake.is_running(&sent));
+}

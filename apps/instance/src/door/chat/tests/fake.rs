@@ -197,6 +197,10 @@ impl Fake {
         self.state().refusal = Some(error);
     }
 
+    pub(super) fn is_running(&self, sent: &Sent) -> bool {
+        self.state().session(&sent.key).run.is_some()
+    }
+
     pub(super) fn deleted(&self) -> Vec<String> {
         self.state().deleted.clone()
     }

@@ -151,7 +151,7 @@ fn events_of(response: Response<Body>) -> impl Stream<Item = Seen> + Unpin + use
 }
 
 async fn next(events: &mut (impl Stream<Item = Seen> + Unpin)) -> Seen {
-    tokio::time::timeout(Duration::from_secs(60), events.next())
+    tokio::time::timeout(Duration::from_secs(170), events.next())
         .await
         .expect("no event in time")
         .expect("ended")

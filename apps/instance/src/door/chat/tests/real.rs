@@ -98,9 +98,20 @@ impl Real {
         Self { dir, port, gateway, _model: model, ready: watch::Sender::new(true) }
     }
 
+    fn dialer(&self) -> Dialer {
+        Dialer { port: self.port, ready: self.ready.clone() }
+    }
+
     async fn door(&self) -> Door {
-        let dialer = Dialer { port: self.port, ready: self.ready.clone() };
-        Door::open(&self.dir.path().join("door"), Arc::new(dialer), LIMITS).await
+        Door::open(&self.dir.path().join("door"), Arc::new(self.dialer()), LIMITS).await
+    }
+
+    /// Waits until nothing runs in a session.
+    async fn quiet(&self, session: ChatSessionId) {
+        let (client, _events) = link::connect(&self.dialer()).await.unwrap();
+        while client.chat_history(&session_key(session)).await.unwrap().in_flight_run.is_some() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     fn kill(&mut self) {
@@ -224,8 +235,9 @@ async fn real_kill_of_the_door_in_mid_stream() {
     let mut events = door.stream(say("SLOW:10x100")).await;
     let seen = until(&mut events, "message.delta").await;
     let second = turn_of(&seen[0]);
+    let session = door.turn(second).await.session_id;
     door.kill();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    real.quiet(session).await;
     let door = real.door().await;
     let all = door.all_events(2).await;
     let ours: Vec<_> = all.iter().filter(|event| turn_of(event) == second).cloned().collect();

@@ -44,9 +44,9 @@ fn the_transcript_tells_what_became_of_a_turn() {
         judged(&[user("older", "x"), assistant("older", "stop")], idle.clone()),
         Verdict::NeverArrived
     );
-    assert_eq!(judged(&[ours.clone()], idle.clone()), Verdict::Lost);
+    assert_eq!(judged(std::slice::from_ref(&ours), idle.clone()), Verdict::Lost);
     assert_eq!(judged(&[ours.clone(), assistant(&run, "toolUse")], idle.clone()), Verdict::Lost);
-    assert_eq!(judged(&[ours.clone()], active.clone()), Verdict::Pending);
+    assert_eq!(judged(std::slice::from_ref(&ours), active.clone()), Verdict::Pending);
     assert_eq!(judged(&[ours.clone(), assistant(&run, "stop")], active), Verdict::Pending);
     for (rows, now, by) in [
         (vec![], flight(&run), run.as_str()),
