@@ -160,6 +160,7 @@ fn start_reef(myself: &Path, port: u16, data: &Path) -> (Running, String) {
         .env("REEF_LISTEN", format!("127.0.0.1:{port}"))
         .env("REEF_DATA_DIR", data)
         .env("REEF_INSTANCE_BIN", myself)
+        .env("REEF_OPENCLAW_DIR", fake_openclaw(data))
         .env("REEF_RATE_LIMITS", "0")
         .env("REEF_LOG", "warn")
         .stdout(Stdio::piped())
@@ -171,6 +172,17 @@ fn start_reef(myself: &Path, port: u16, data: &Path) -> (Running, String) {
         assert_ne!(lines.read_line(&mut greeting).unwrap(), 0, "reef ended: {greeting}");
     }
     (Running(child), greeting)
+}
+
+/// Makes what the process runtime wants to see before it starts anything.
+fn fake_openclaw(data: &Path) -> PathBuf {
+    let dir = data.with_file_name("openclaw");
+    for file in ["node/node", "node_modules/openclaw/openclaw.mjs"] {
+        let path = dir.join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+    dir
 }
 
 fn start_nginx(dir: &Path, port: u16, run_dir: &RunDir, token: &str, auth: Option<&Path>) -> Running {
