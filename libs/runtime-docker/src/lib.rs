@@ -2,10 +2,10 @@
 //!
 //! | of an instance | where |
 //! |---|---|
-//! | container `reef-UUID` | [`container`]: door as user 0 with three capabilities, hands as 10001 with none |
+//! | container `reef-UUID` | `container.rs`: door as user 0 with three capabilities, hands as 10001 with none |
 //! | volumes `reef-UUID-home`, `-workspace`, `-state` | initialised from the image's directories |
 //! | `DATA/instances/inst_…/run` | bound to `/run/reef`; `in/` read-only |
-//! | a place on a bridge `reefN` | [`network`], behind the rules of [`firewall`] |
+//! | a place on a bridge `reefN` | `network.rs`, behind the rules of `firewall.rs` |
 //!
 //! Everything carries labels with the instance and with the deployment, so that two Reefs on one engine never touch each
 //! other's. Bind mounts name paths as the engine sees them: where Reef itself runs in a container, the data directory
