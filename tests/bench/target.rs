@@ -162,8 +162,8 @@ fn start_reef(myself: &Path, port: u16, data: &Path) -> (Running, String) {
         .env("REEF_INSTANCE_BIN", myself)
         .env("REEF_OPENCLAW_DIR", fake_openclaw(data))
         .env("REEF_RATE_LIMITS", "0")
-        .env("REEF_LOG", "warn")
         .stdout(Stdio::piped())
+        .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("{}: {error}; type `cargo build --release -p reef`", reef.display()));
     let mut lines = BufReader::new(child.stdout.take().unwrap());

@@ -1,10 +1,10 @@
 //! Gives instances their models: one unix socket each, OpenAI-compatible, metered.
 //!
 //! The socket a request comes in on says whose it is, so an instance holds no provider key and needs no route to
-//! anywhere. Requests go to the operator's provider, streamed as they come, or to the built-in [`demo`] model where none
+//! anywhere. Requests go to the operator's provider, streamed as they come, or to the built-in demo model where none
 //! is configured. What a request used is handed to the [`UsageSink`] before its last chunk is released.
 //!
-//! To add a route of the OpenAI API, add it to `routes`; to add a kind of provider, add a branch beside [`provider`].
+//! To add a route of the OpenAI API, add it to `routes`; to add a kind of provider, add a branch beside `provider`.
 
 mod demo;
 mod error;
