@@ -137,7 +137,9 @@ where
 
 impl utoipa::PartialSchema for Scopes {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        <Vec<Scope> as utoipa::PartialSchema>::schema()
+        utoipa::openapi::schema::ArrayBuilder::new()
+            .items(utoipa::openapi::Ref::from_schema_name(<Scope as utoipa::ToSchema>::name()))
+            .into()
     }
 }
 
@@ -147,7 +149,10 @@ impl utoipa::ToSchema for Scopes {
     }
 
     fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>) {
-        <Vec<Scope> as utoipa::ToSchema>::schemas(schemas);
+        schemas.push((
+            <Scope as utoipa::ToSchema>::name().into_owned(),
+            <Scope as utoipa::PartialSchema>::schema(),
+        ));
     }
 }
 

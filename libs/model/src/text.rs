@@ -2,11 +2,11 @@
 
 /// Defines an enum whose variants are words, with `as_str`, `ALL`, `Display`, `FromStr`, serde, `sqlx` and schema.
 macro_rules! text_enum {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $vdoc:literal])* $variant:ident = $text:literal,)* }) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
         pub enum $name {
-            $($(#[$vdoc])* #[serde(rename = $text)] $variant,)*
+            $($(#[doc = $vdoc])* #[serde(rename = $text)] $variant,)*
         }
 
         impl $name {
@@ -32,6 +32,24 @@ macro_rules! text_enum {
                     $($text => Ok(Self::$variant),)*
                     _ => Err($crate::text::UnknownWord { kind: stringify!($name), allowed: &[$($text),*] }),
                 }
+            }
+        }
+
+        // Written out: the derive cannot read a rename that comes out of a macro.
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                let description = concat!($($doc,)* "\n" $(, "\n- `", $text, "`:" $(, $vdoc)*)*);
+                utoipa::openapi::ObjectBuilder::new()
+                    .schema_type(utoipa::openapi::schema::Type::String)
+                    .enum_values(Some([$($text),*]))
+                    .description(Some(description.trim()))
+                    .into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {
+            fn name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
             }
         }
 
@@ -70,4 +88,14 @@ pub struct UnknownWord {
     pub kind: &'static str,
     /// The words that exist.
     pub allowed: &'static [&'static str],
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_schema_has_the_words_of_the_wire() {
+        let schema = serde_json::to_value(<crate::Desired as utoipa::PartialSchema>::schema()).unwrap();
+        assert_eq!(schema["enum"], serde_json::json!(["running", "stopped", "deleted"]));
+        assert!(schema["description"].as_str().unwrap().contains("- `stopped`: Down until"), "{schema}");
+    }
 }
