@@ -1,7 +1,7 @@
 //! The bubblewrap command line: an explicit list of what is visible, and every namespace unshared.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::{OsStr, OsString},
     io::{Seek, Write},
     os::fd::{AsRawFd, OwnedFd},
@@ -62,7 +62,7 @@ pub(super) fn command(layout: &Layout, trust: &BTreeMap<String, String>) -> std:
     {
         args.made_up(text, &Path::new("/etc").join(name))?;
     }
-    for path in trust.values() {
+    for path in trust.values().collect::<BTreeSet<_>>() {
         args.add(["--ro-bind-try".as_ref(), OsStr::new(path), OsStr::new(path)]);
     }
     args.bind("--ro-bind", &layout.program, &inside.program);
