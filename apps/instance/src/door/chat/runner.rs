@@ -221,7 +221,10 @@ impl<'a> Runner<'a> {
     async fn send(&mut self, client: &Client) -> Result<Option<End>, Trouble> {
         let Some(request) = self.chat.log.request(self.turn.id).await? else { return Ok(Some(self.lost())) };
         if !self.turn.is_sent {
-            self.chat.log.mark_running(&self.turn).await?;
+            if !self.chat.log.mark_running(&self.turn).await? {
+                // Cancelled at this moment: its end is in the log.
+                return Ok(Some(self.progress.end(TurnStatus::Cancelled, None)));
+            }
             self.turn.is_sent = true;
         }
         let attachments: Vec<Attachment> = request

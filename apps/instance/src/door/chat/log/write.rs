@@ -161,15 +161,20 @@ impl Log {
         Ok(true)
     }
 
-    /// Notes that the turn's request may reach the gateway from here on, under this run id.
-    pub(in super::super) async fn mark_running(&self, turn: &OpenTurn) -> Result<(), LogError> {
+    /// Notes that the turn's request may reach the gateway from here on, under this run id; `false` when the turn has
+    /// ended.
+    pub(in super::super) async fn mark_running(&self, turn: &OpenTurn) -> Result<bool, LogError> {
         let mut batch = self.begin().await?;
-        sqlx::query("UPDATE turns SET status = 'running', sent = 1, run_id = $1 WHERE id = $2 AND status IN ('queued', 'running')")
-            .bind(&turn.run_id)
-            .bind(turn.id)
-            .execute(batch.conn())
-            .await?;
-        self.commit(batch).await
+        let done = sqlx::query(
+            "UPDATE turns SET status = 'running', sent = 1, run_id = $1
+             WHERE id = $2 AND status IN ('queued', 'running')",
+        )
+        .bind(&turn.run_id)
+        .bind(turn.id)
+        .execute(batch.conn())
+        .await?;
+        self.commit(batch).await?;
+        Ok(done.rows_affected() > 0)
     }
 
     /// Notes the wish to stop a turn; one that was not sent ends here. `None`: no such turn.
