@@ -103,13 +103,13 @@ fn info() -> Info {
 
 fn tags() -> Vec<Tag> {
     [
-        ("Discovery", "Health, documents, the index. No key needed."),
         ("Instances", "OpenClaw instances and what happens to them."),
         ("Chat", "Talk to an instance's agent."),
         ("Operations", "Long verbs under way."),
         ("Keys", "API keys."),
         ("Account", "Sign-in, sessions, invite codes, the audit."),
         ("Operator", "The operator's own."),
+        ("Discovery", "Health, documents, the index. No key needed."),
     ]
     .into_iter()
     .map(|(name, description)| TagBuilder::new().name(name).description(Some(description)).build())

@@ -4,6 +4,7 @@
 //! that session in id order. A turn has exactly one terminal event ([`EventBody::is_terminal`]).
 
 use reef_model::{ChatSessionId, MessageId, Timestamp, TurnId};
+use utoipa::ToSchema;
 
 /// A chat session.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -145,6 +146,7 @@ pub struct TurnError {
 /// Who wrote a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = MessageRole)]
 pub enum Role {
     /// The person or program that chats.
     User,
@@ -231,7 +233,7 @@ pub struct Turn {
 /// The data of one SSE event; `event:` is [`EventBody::name`], `id:` the event's id.
 ///
 /// The data alone does not say which event it is: read it with [`EventBody::parse`].
-#[derive(Debug, Clone, PartialEq, serde::Serialize, utoipa::ToSchema)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[serde(untagged)]
 pub enum EventBody {
     /// `message.created`: the user's message was taken.
@@ -299,6 +301,51 @@ pub struct TurnEnded {
     /// Why it did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<TurnError>,
+}
+
+// Written out: two events have the same data, so "one of" (which the derive says) would be none of them.
+impl utoipa::PartialSchema for EventBody {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        let datas = [
+            TurnStarted::name(),
+            MessageEvent::name(),
+            MessageDelta::name(),
+            ToolEvent::name(),
+            TurnEnded::name(),
+        ];
+        datas
+            .into_iter()
+            .fold(utoipa::openapi::schema::AnyOfBuilder::new(), |any, name| {
+                any.item(utoipa::openapi::Ref::from_schema_name(name))
+            })
+            .description(Some(
+                "The data of one event; `event:` says which it is. `turn.started`: TurnStarted. `message.created`, \
+                 `message.completed`: MessageEvent. `message.delta`: MessageDelta. `tool.started`, `tool.completed`: \
+                 ToolEvent. `turn.completed`, `turn.failed`, `turn.cancelled`, `turn.interrupted`: TurnEnded, the \
+                 turn's last event.",
+            ))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for EventBody {
+    fn name() -> std::borrow::Cow<'static, str> {
+        "EventBody".into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>) {
+        fn add<T: ToSchema>(
+            schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::schema::Schema>)>,
+        ) {
+            T::schemas(schemas);
+            schemas.push((T::name().into_owned(), T::schema()));
+        }
+        add::<TurnStarted>(schemas);
+        add::<MessageEvent>(schemas);
+        add::<MessageDelta>(schemas);
+        add::<ToolEvent>(schemas);
+        add::<TurnEnded>(schemas);
+    }
 }
 
 impl EventBody {
