@@ -252,7 +252,12 @@ async fn record(
     row: &InstanceRow,
     fact: &Fact,
 ) -> Result<(), ControlError> {
-    let operation = control.db().running_operation(row.id).await?;
+    // A verb that came after the look waits for more than was looked at.
+    let operation = control
+        .db()
+        .running_operation(row.id)
+        .await?
+        .filter(|operation| operation.target_generation <= row.generation);
     let outcome = operation.as_ref().and_then(|_| outcome(row, fact));
     if *fact == row.fact() && outcome.is_none() {
         return Ok(());
