@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 
 use crate::{
@@ -93,12 +96,17 @@ async fn real_kill_of_the_control_plane_mid_stream() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_kill_of_the_door_mid_stream() {
-    survives(async |platform: &mut Platform| kill_one(platform, " door ")).await;
+    survives(async |platform: &mut Platform| kill_all(&find(platform, |line| line.contains(" door ")))).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_kill_of_the_gateway_mid_stream() {
-    survives(async |_: &mut Platform| kill_gateway()).await;
+    survives(async |platform: &mut Platform| {
+        kill_all(&find(platform, |line| {
+            line.starts_with("openclaw") || line.contains("openclaw.mjs gateway")
+        }));
+    })
+    .await;
 }
 
 fn command_line(pid: i32) -> Option<String> {
@@ -106,33 +114,27 @@ fn command_line(pid: i32) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }
 
-fn kill_one(platform: &Platform, word: &str) {
-    let found: Vec<_> = doors_below(&platform.data_dir())
-        .into_iter()
-        .filter(|pid| command_line(pid.as_raw()).is_some_and(|line| line.contains(word)))
-        .collect();
-    assert!(!found.is_empty(), "no process with {word:?}");
-    for pid in found {
-        kill(pid, Signal::SIGKILL).unwrap();
+/// Returns the processes of this platform's instances that `is_it`: the doors and all that they started.
+fn find(platform: &Platform, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
+    let mut found: Vec<i32> = doors_below(&platform.data_dir()).into_iter().map(Pid::as_raw).collect();
+    let mut next = 0;
+    while next < found.len() {
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[next]));
+        found.extend(
+            children.unwrap_or_default().split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()),
+        );
+        next += 1;
     }
+    found.sort_unstable();
+    found.dedup();
+    found.retain(|pid| command_line(*pid).is_some_and(|line| is_it(&line)));
+    found.into_iter().map(Pid::from_raw).collect()
 }
 
-/// The gateway runs in namespaces of its own, but has a process id out here too. Tests that boot one run one at a time.
-fn kill_gateway() {
-    let gateways: Vec<i32> = std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|name| name.starts_with("openclaw"))
-                || command_line(*pid)
-                    .is_some_and(|line| line.contains("openclaw.mjs") && !line.contains("bwrap"))
-        })
-        .collect();
-    assert!(!gateways.is_empty(), "no gateway runs");
-    for pid in gateways {
-        // A helper of the gateway may already have gone with it.
-        let _ = kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
+fn kill_all(what: &[Pid]) {
+    assert!(!what.is_empty(), "nothing to kill");
+    for pid in what {
+        // One may have gone with the one before it.
+        let _ = kill(*pid, Signal::SIGKILL);
     }
 }

@@ -72,7 +72,7 @@ impl Platform {
         collect(child.stderr.take().unwrap(), self.output.clone());
         self.child = Some(child);
         let ready = format!("{}/readyz", self.base());
-        let client = reqwest::Client::new();
+        let client = http_client();
         let is_up = tokio::time::timeout(START_PATIENCE, async {
             loop {
                 if let Ok(response) = client.get(&ready).send().await
@@ -98,7 +98,7 @@ impl Platform {
 
     /// Signs in as the operator and mints a key with every scope.
     pub(crate) async fn operator(&self) -> Client {
-        let session = reqwest::Client::new();
+        let session = http_client();
         let origin = self.base();
         let post = |path: &str, body: Value, cookie: Option<String>| {
             let mut request = session.post(format!("{origin}{path}")).header("origin", &origin).json(&body);
@@ -117,7 +117,7 @@ impl Platform {
             base: self.base(),
             key: key["secret"].as_str().expect("a secret").to_owned(),
             cookie,
-            http: reqwest::Client::new(),
+            http: http_client(),
         }
     }
 }
@@ -235,4 +235,10 @@ fn collect(from: impl std::io::Read + Send + 'static, into: Arc<Mutex<String>>) 
             text.push('\n');
         }
     });
+}
+
+fn http_client() -> reqwest::Client {
+    // A second install in the same process is refused and harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
 }

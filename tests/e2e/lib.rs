@@ -1,0 +1,1 @@
+//! End-to-end tests live in `main.rs`; this library is empty.
