@@ -1,6 +1,6 @@
 //! From what went wrong to what the caller is told: the one file that knows which error has which status.
 //!
-//! A handler returns [`ApiError`]; the outermost layer ([`crate::context`]) writes the body, since only it knows the
+//! A handler returns [`ApiError`]; the outermost layer (`context.rs`) writes the body, since only it knows the
 //! request id. What happened inside goes to the log beside that id, never into the body.
 
 use std::{borrow::Cow, error::Error, sync::Arc};

@@ -1,8 +1,8 @@
 //! The HTTP API: routes, extractors, documents, pages, OpenAPI.
 //!
-//! A request passes the layers of [`router`], then extractors that carry the whole "who, and may they"
-//! ([`caller`]), then a thin handler that calls a verb of `reef-control` or passes the request on to a door. Errors of
-//! lower rooms get their status in one file ([`error`]). To add a route, see [`routes`].
+//! A request passes the layers of [`router`], then extractors that carry the whole "who, and may they" (`caller.rs`),
+//! then a thin handler that calls a verb of `reef-control` or passes the request on to a door. Errors of lower rooms get
+//! their status in one file (`error.rs`). How to add a route is said in `routes/mod.rs`.
 
 mod background;
 mod caller;
