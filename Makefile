@@ -23,7 +23,7 @@ run: setup-run ## start Reef here: one machine, no containers, demo model
 
 test: setup-test ## all checks and tests, against the real OpenClaw and a real Docker Engine
 	@$(MAKE) lint
-	@$(step) build cargo build -p reef -p reef-instance
+	@$(step) build cargo build --workspace --bins
 	@$(step) image infra/images/build.sh dev
 	@REEF_BIN=$(CURDIR)/target/debug/reef \
 		REEF_INSTANCE_BIN=$(CURDIR)/target/debug/reef-instance \
