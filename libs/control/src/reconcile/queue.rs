@@ -46,7 +46,7 @@ impl Queue {
         }
     }
 
-    /// Takes the next instance that nobody works on; it is released when the [`Turn`] is dropped.
+    /// Takes the next instance that nobody works on; it is released when the `Turn` is dropped.
     ///
     /// # Cancel safety
     /// Safe: nothing is taken by a dropped call.
