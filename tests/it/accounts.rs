@@ -1,5 +1,7 @@
 //! Sign-up, sign-in, sessions, sign-out, tickets.
 
+use std::time::Duration;
+
 use reef_testkit::{Client, Platform, both_engines, within};
 use serde_json::{Value, json};
 
@@ -113,14 +115,52 @@ both_engines! {
         platform.finish().await;
     }
 
-    async fn a_ticket_is_for_a_path_of_ours(database: TestDatabase) {
+    async fn a_ticket_opens_one_path_once(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let browser = sign_up(platform.anonymous(), "ada@example.org").await;
-        let ticket = browser.post("/api/auth/ticket", json!({"route": "/api/events"})).await.expect(200);
-        assert!(ticket["ticket"].as_str().unwrap().len() > 64);
+        let issue = async |client: &Client, route: &str| {
+            let made = client.post("/api/auth/ticket", json!({"route": route})).await.expect(200);
+            made["ticket"].as_str().unwrap().to_owned()
+        };
+        let nobody = platform.anonymous();
+        let redeem = async |path: &str, ticket: &str| nobody.get(&format!("{path}?ticket={ticket}")).await;
+
+        let ticket = issue(&browser, "/api/keys").await;
+        redeem("/api/instances", &ticket).await.expect_error(401, "UNAUTHORIZED");
+        redeem("/api/keys", &ticket).await.expect(200);
+        redeem("/api/keys", &ticket).await.expect_error(401, "UNAUTHORIZED");
+        let forged = format!("{}A", &issue(&browser, "/api/keys").await[1..]);
+        redeem("/api/keys", &forged).await.expect_error(401, "UNAUTHORIZED");
+
+        let late = issue(&browser, "/api/keys").await;
+        platform.advance(Duration::from_secs(31));
+        redeem("/api/keys", &late).await.expect_error(401, "UNAUTHORIZED");
+
+        // It is for looking only, and has no more rights than who made it.
+        let unsafe_one = issue(&browser, "/api/keys").await;
+        let call = nobody.call("POST", &format!("/api/keys?ticket={unsafe_one}")).json(json!({"name": "k"}));
+        call.send().await.expect_error(401, "UNAUTHORIZED");
+        let minted = browser.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        let key = nobody.with_key(minted["secret"].as_str().unwrap());
+        redeem("/api/keys", &issue(&key, "/api/keys").await).await.expect_error(403, "FORBIDDEN");
         for route in ["https://evil.example/", "/api/events?key=1", "events"] {
             browser.post("/api/auth/ticket", json!({"route": route})).await.expect_error(422, "INVALID_REQUEST");
         }
+        platform.finish().await;
+    }
+
+    async fn what_a_ticket_opened_ends_with_the_session(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let browser = sign_up(platform.anonymous(), "ada@example.org").await;
+        let issue = async || {
+            let made = browser.post("/api/auth/ticket", json!({"route": "/api/events"})).await.expect(200);
+            format!("/api/events?ticket={}", made["ticket"].as_str().unwrap())
+        };
+        let (used, unused) = (issue().await, issue().await);
+        let mut stream = platform.anonymous().call("GET", &used).events().await;
+        browser.call("POST", "/api/auth/logout").send().await.expect(204);
+        within("the stream ends", stream.next()).await.unwrap_err();
+        platform.anonymous().get(&unused).await.expect_error(401, "UNAUTHORIZED");
         platform.finish().await;
     }
 

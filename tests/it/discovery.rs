@@ -59,6 +59,22 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn a_page_of_another_site_may_call_with_a_key_only(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ask = platform.anonymous().call("OPTIONS", "/api/keys").header("origin", "https://other.example");
+        let ask = ask.header("access-control-request-method", "POST");
+        let asked = ask.header("access-control-request-headers", "authorization").dispatch().await.unwrap();
+        let headers = asked.headers();
+        assert_eq!((asked.status().as_u16(), &headers["access-control-allow-origin"]), (200, &"*".parse().unwrap()));
+        assert!(headers["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
+        assert!(!headers.contains_key("access-control-allow-credentials"));
+        let ada = platform.account("ada").await.with_header("origin", "https://other.example");
+        let answer = ada.get("/api/instances").await;
+        answer.expect(200);
+        assert!(answer.header("access-control-expose-headers").unwrap().contains("x-next-cursor"));
+        platform.finish().await;
+    }
+
     async fn every_operation_says_what_it_takes(database: TestDatabase) {
         let platform = Platform::start(database).await;
         for operation in platform.contract().operations() {

@@ -91,6 +91,22 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn of_racing_changes_on_one_reading_exactly_one_wins(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let path = format!("/api/instances/{}", ada.ready_instance(&platform).await);
+        let etag = ada.get(&path).await.header("etag").unwrap().to_owned();
+        let mut race = tokio::task::JoinSet::new();
+        for n in 0..6 {
+            let call = ada.call("PATCH", &path).header("if-match", &etag).json(json!({"name": format!("n{n}")}));
+            race.spawn(async move { call.send().await.status });
+        }
+        let mut statuses = race.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409, 409, 409, 409, 409]);
+        platform.finish().await;
+    }
+
     async fn lists_are_whole_and_stable(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
@@ -212,6 +228,33 @@ both_engines! {
         eventually("the start is under way", async || (platform.runtime().attempts() > 0).then_some(())).await;
         platform.runtime().heal();
         assert_eq!(chat.await.unwrap().expect(200)["status"], "completed");
+        platform.finish().await;
+    }
+
+    async fn only_so_many_requests_wait(database: TestDatabase) {
+        const HELD: usize = 64;
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        platform.runtime().hang_starts();
+        let made = ada.create_instance(&platform).await;
+        let path = format!("/api/instances/{}/chat", made["id"].as_str().unwrap());
+        let minted = ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        let mut held = tokio::task::JoinSet::new();
+        for _ in 0..=HELD {
+            let (client, path) = (platform.anonymous().with_key(minted["secret"].as_str().unwrap()), path.clone());
+            held.spawn(async move { client.post(&path, json!({"message": "hi"})).await });
+        }
+        // One is too many; it is told so at once, the others wait.
+        let refused = held.join_next().await.unwrap().unwrap();
+        refused.expect_error(503, "CAPACITY");
+        assert!(refused.header("retry-after").is_some());
+        // Who loses the key meanwhile waits no longer.
+        ada.delete(&format!("/api/keys/{}", minted["id"].as_str().unwrap())).await.expect(204);
+        for answer in held.join_all().await {
+            answer.expect_error(401, "UNAUTHORIZED");
+        }
+        assert!(platform.runtime().received(made["id"].as_str().unwrap().parse().unwrap()).is_empty());
+        platform.runtime().heal();
         platform.finish().await;
     }
 

@@ -87,6 +87,21 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn of_racing_creates_with_one_entitlement_exactly_one_wins(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        ada.entitle(&platform).await;
+        let mut race = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let ada = ada.clone();
+            race.spawn(async move { ada.post("/api/instances", json!({})).await.status });
+        }
+        let mut statuses = race.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 403, 403, 403, 403, 403, 403, 403]);
+        platform.finish().await;
+    }
+
     async fn a_code_at_sign_up_is_redeemed_or_there_is_no_account(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let code = platform.invite_code(1).await;
