@@ -16,7 +16,7 @@ use reef_db::{ApiKeyRow, EntitlementRow, InstanceRow, Page, SessionRow};
 use reef_model::{ApiKeyId, InstanceId, SessionId, Status};
 use serde::Deserialize;
 
-use super::{Form, Visitor, filled, page};
+use super::{Form, Visitor, filled, page, when};
 use crate::{
     ApiError, ApiResult, ApiState,
     caller::{Account, Caller},
@@ -277,8 +277,8 @@ fn keys_part(rows: &[ApiKeyRow]) -> Markup {
                     tr {
                         td { (row.name) }
                         td { code { (row.prefix) "…" (row.last4) } }
-                        td { @match row.last_used_at { Some(at) => (at), None => "never" } }
-                        td { @match row.expires_at { Some(at) => (at), None => "never" } }
+                        td { @match row.last_used_at { Some(at) => (when(at)), None => "never" } }
+                        td { @match row.expires_at { Some(at) => (when(at)), None => "never" } }
                         td { form method="post" action={ "/account/keys/" (row.id) "/revoke" } {
                             button.quiet.danger type="submit" aria-label={ "Revoke " (row.name) } { "revoke" }
                         } }
@@ -309,9 +309,9 @@ fn sessions_part(rows: &[SessionRow], current: Option<SessionId>) -> Markup {
             thead { tr { th { "Browser" } th { "Address" } th { "Last used" } th {} } }
             tbody { @for row in rows {
                 tr {
-                    td { (row.user_agent.as_deref().unwrap_or("unknown")) }
+                    td.soft { (row.user_agent.as_deref().unwrap_or("unknown")) }
                     td { (row.ip.as_deref().unwrap_or("")) }
-                    td { (row.last_seen_at) }
+                    td { (when(row.last_seen_at)) }
                     td {
                         @if Some(row.id) == current { span.soft { "this one" } } @else {
                             form method="post" action={ "/account/sessions/" (row.id) "/end" } {

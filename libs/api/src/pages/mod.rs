@@ -12,9 +12,9 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use maud::{DOCTYPE, Markup, html};
+use reef_model::Timestamp;
 use serde::de::DeserializeOwned;
 
 use crate::{ApiError, ApiResult, ApiState};
@@ -124,12 +124,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
-        let unreadable = || ApiError::invalid([("form", "fill it in again and send it".to_owned())]);
-        let bytes = Bytes::from_request(request, state).await.map_err(|_| unreadable())?;
-        let uri = http::Uri::try_from(format!("/?{}", String::from_utf8_lossy(&bytes)))
-            .map_err(|_| unreadable())?;
-        let form = axum::extract::Query::try_from_uri(&uri).map_err(|_| unreadable())?;
-        Ok(Self(form.0))
+        let form = axum::Form::from_request(request, state).await;
+        let axum::Form(form) =
+            form.map_err(|_| ApiError::invalid([("form", "fill it in again and send it".to_owned())]))?;
+        Ok(Self(form))
     }
 }
 
@@ -137,4 +135,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Form<T> {
 pub(crate) fn filled(text: String) -> Option<String> {
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// Returns an instant for people to read.
+pub(crate) fn when(at: Timestamp) -> String {
+    // RFC 3339 without seconds: `2026-04-04 03:10 UTC`.
+    format!("{} UTC", at.to_string()[..16].replace('T', " "))
 }

@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use axum::{extract::State, response::Response};
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
 use super::{Visitor, documents, page};
-use crate::ApiState;
+use crate::{ApiState, docs};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 
@@ -87,7 +87,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
                 h2 id="schemas" { "Schemas" }
                 @for (name, schema) in schemas.into_iter().flatten() {
                     h3 id={ "schema-" (name) } { (name) }
-                    @if let Some(text) = schema["description"].as_str() { p { (text) } }
+                    (described(schema))
                     (properties(schema))
                 }
             }
@@ -105,7 +105,7 @@ fn section(operation: &Operation<'_>) -> Markup {
             h3 { span class={ "method " (operation.method) } { (operation.method.to_uppercase()) } code { (operation.path) } }
             p { (operation.text("summary")) }
             @let description = operation.text("description");
-            @if description != operation.text("summary") && !description.is_empty() { p { (description) } }
+            @if description != operation.text("summary") && !description.is_empty() { (described(operation.value)) }
             p.soft { (operation.marks()) }
             @if let Some(parameters) = parameters {
                 div.wide { table {
@@ -115,7 +115,7 @@ fn section(operation: &Operation<'_>) -> Markup {
                             td { code { (parameter["name"].as_str().unwrap_or_default()) } @if parameter["required"] == true { " *" } }
                             td { (parameter["in"].as_str().unwrap_or_default()) }
                             td { (kind(&parameter["schema"])) }
-                            td { (parameter["description"].as_str().unwrap_or_default()) }
+                            td { (described(parameter)) }
                         }
                     } }
                 } }
@@ -132,6 +132,11 @@ fn section(operation: &Operation<'_>) -> Markup {
             }
         }
     }
+}
+
+/// Returns the description, which is Markdown (CommonMark, as OpenAPI 3.1 says).
+fn described(item: &Value) -> Markup {
+    PreEscaped(docs::markdown(item["description"].as_str().unwrap_or_default()))
 }
 
 fn answer(response: &Value) -> Markup {
@@ -163,7 +168,7 @@ fn properties(schema: &Value) -> Markup {
                     tr {
                         td { code { (name) } @if is_required { " *" } }
                         td { (kind(value)) }
-                        td { (value["description"].as_str().unwrap_or_default()) }
+                        td { (described(value)) }
                     }
                 } } } }
             }
