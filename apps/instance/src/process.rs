@@ -34,6 +34,15 @@ pub(crate) fn adopt_orphans() -> io::Result<()> {
     Ok(prctl::set_child_subreaper(true)?)
 }
 
+/// Has the kernel take this process and what it starts first where memory runs out, and so not the door (proc(5)).
+///
+/// What cannot be set is left as it is: the limit still holds, only the choice is the kernel's.
+pub(crate) fn yield_memory_first() {
+    if let Err(error) = std::fs::write("/proc/self/oom_score_adj", "500") {
+        tracing::debug!(%error, "oom_score_adj stays as it was");
+    }
+}
+
 /// Kills every descendant of this process and reaps it; returns when none is left, or after `limit`.
 ///
 /// Only for a moment when no other child is waited for.

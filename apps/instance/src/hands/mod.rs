@@ -42,6 +42,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
     nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     nix::sys::prctl::set_no_new_privs()?;
     process::adopt_orphans()?;
+    process::yield_memory_first();
     // The door's is for its own files; the tenant's programs expect the usual one.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let program = std::env::current_exe()?;
