@@ -20,7 +20,10 @@ both_engines! {
         let body = json!({"email": " Ada@Example.org ", "password": PASSWORD, "name": "Ada"});
         let answer = nobody.post("/api/auth/signup", body).await;
         let user = answer.expect(201)["user"].clone();
-        assert_eq!((&user["email"], &user["name"], &user["role"]), (&json!("ada@example.org"), &json!("Ada"), &json!("user")));
+        assert_eq!(
+            (&user["email"], &user["name"], &user["role"]),
+            (&json!("ada@example.org"), &json!("Ada"), &json!("user"))
+        );
         let cookie = answer.header("set-cookie").unwrap().to_owned();
         for wanted in ["reef_session=", "HttpOnly", "SameSite=Lax", "Path=/"] {
             assert!(cookie.contains(wanted), "{cookie}");
@@ -62,7 +65,10 @@ both_engines! {
         };
         assert_eq!(fields(json!({"email": "no address", "password": PASSWORD})).await, "email");
         assert_eq!(fields(json!({"email": "ada@example.org", "password": "short"})).await, "password");
-        assert_eq!(fields(json!({"email": "ada@example.org", "password": PASSWORD, "role": "operator"})).await, "role");
+        assert_eq!(
+            fields(json!({"email": "ada@example.org", "password": PASSWORD, "role": "operator"})).await,
+            "role"
+        );
         sign_up(nobody, "ada@example.org").await;
         let again = json!({"email": "ada@example.org", "password": PASSWORD});
         nobody.post("/api/auth/signup", again).await.expect_error(409, "CONFLICT");
@@ -144,7 +150,10 @@ both_engines! {
         let key = nobody.with_key(minted["secret"].as_str().unwrap());
         redeem("/api/keys", &issue(&key, "/api/keys").await).await.expect_error(403, "FORBIDDEN");
         for route in ["https://evil.example/", "/api/events?key=1", "events"] {
-            browser.post("/api/auth/ticket", json!({"route": route})).await.expect_error(422, "INVALID_REQUEST");
+            browser
+                .post("/api/auth/ticket", json!({"route": route}))
+                .await
+                .expect_error(422, "INVALID_REQUEST");
         }
         platform.finish().await;
     }
@@ -167,7 +176,12 @@ both_engines! {
     async fn what_was_done_is_in_the_audit(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
-        ada.call("POST", "/api/keys").header("x-request-id", "audited").json(json!({"name": "k"})).send().await.expect(201);
+        ada.call("POST", "/api/keys")
+            .header("x-request-id", "audited")
+            .json(json!({"name": "k"}))
+            .send()
+            .await
+            .expect(201);
         let rows = ada.get("/api/audit?limit=1").await.expect(200);
         let newest = &rows[0];
         assert_eq!((&newest["action"], &newest["actor_kind"]), (&json!("key.create"), &json!("key")));

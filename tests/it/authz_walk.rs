@@ -151,9 +151,19 @@ both_engines! {
             foreign.expect_error(404, "NOT_FOUND");
             assert_eq!(send(&never).await.body, foreign.body, "{method} {theirs}");
         };
-        same("GET", format!("/api/operations/{operation}"), format!("/api/operations/{}", OperationId::generate())).await;
+        same(
+            "GET",
+            format!("/api/operations/{operation}"),
+            format!("/api/operations/{}", OperationId::generate()),
+        )
+        .await;
         for (method, rest) in [("PATCH", ""), ("DELETE", ""), ("POST", "/rotate")] {
-            same(method, format!("/api/keys/{key}{rest}"), format!("/api/keys/{}{rest}", ApiKeyId::generate())).await;
+            same(
+                method,
+                format!("/api/keys/{key}{rest}"),
+                format!("/api/keys/{}{rest}", ApiKeyId::generate()),
+            )
+            .await;
         }
         for path in ["/api/instances", "/api/operations"] {
             assert_eq!(ada.get(path).await.expect(200), json!([]));

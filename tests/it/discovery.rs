@@ -8,7 +8,10 @@ both_engines! {
         let platform = Platform::start(database).await;
         let nobody = platform.anonymous();
         let health = nobody.get("/health").await.expect(200);
-        assert_eq!((&health["status"], &health["hosts"], &health["connectedHosts"]), (&json!("ok"), &json!(0), &json!(0)));
+        assert_eq!(
+            (&health["status"], &health["hosts"], &health["connectedHosts"]),
+            (&json!("ok"), &json!(0), &json!(0))
+        );
         assert_eq!(nobody.get("/healthz").await.text(), "ok");
         let ready = nobody.get("/readyz").await.expect(200);
         assert_eq!((&ready["status"], &ready["dependencies"]["database"]), (&json!("ready"), &json!("ok")));
@@ -65,7 +68,10 @@ both_engines! {
         let ask = ask.header("access-control-request-method", "POST");
         let asked = ask.header("access-control-request-headers", "authorization").dispatch().await.unwrap();
         let headers = asked.headers();
-        assert_eq!((asked.status().as_u16(), &headers["access-control-allow-origin"]), (200, &"*".parse().unwrap()));
+        assert_eq!(
+            (asked.status().as_u16(), &headers["access-control-allow-origin"]),
+            (200, &"*".parse().unwrap())
+        );
         assert!(headers["access-control-allow-headers"].to_str().unwrap().contains("authorization"));
         assert!(!headers.contains_key("access-control-allow-credentials"));
         let ada = platform.account("ada").await.with_header("origin", "https://other.example");

@@ -17,9 +17,21 @@ both_engines! {
         let allowed = wrong.header("allow").unwrap();
         assert!(allowed.contains("GET") && allowed.contains("POST"), "{allowed}");
         let long = format!("{{\"name\":\"{}\"}}", "x".repeat(300_000));
-        ada.call("POST", "/api/keys").body("application/json", long).send().await.expect_error(413, "PAYLOAD_TOO_LARGE");
-        ada.call("POST", "/api/keys").body("text/plain", "{}").send().await.expect_error(415, "INVALID_REQUEST");
-        ada.call("POST", "/api/keys").body("application/json", "{").send().await.expect_error(400, "INVALID_REQUEST");
+        ada.call("POST", "/api/keys")
+            .body("application/json", long)
+            .send()
+            .await
+            .expect_error(413, "PAYLOAD_TOO_LARGE");
+        ada.call("POST", "/api/keys")
+            .body("text/plain", "{}")
+            .send()
+            .await
+            .expect_error(415, "INVALID_REQUEST");
+        ada.call("POST", "/api/keys")
+            .body("application/json", "{")
+            .send()
+            .await
+            .expect_error(400, "INVALID_REQUEST");
         let error = ada.post("/api/keys", json!({"name": 7})).await.expect_error(422, "INVALID_REQUEST");
         assert_eq!(error["error"]["details"]["fields"][0]["field"], "name");
         ada.post("/api/keys", json!({"name": "k", "nmae": "k"})).await.expect_error(422, "INVALID_REQUEST");

@@ -28,8 +28,14 @@ both_engines! {
         let wish = json!({"name": " research ", "idle_timeout_seconds": 600, "env": {"TOKEN": "abc"}});
         let answer = ada.post("/api/instances", wish).await;
         let made = answer.expect(201);
-        assert_eq!((&made["name"], &made["status"], &made["power"]), (&json!("research"), &json!("provisioning"), &json!("stopped")));
-        assert_eq!((&made["plan"], &made["runtime"], &made["generation"]), (&json!("solo"), &json!("process"), &json!(1)));
+        assert_eq!(
+            (&made["name"], &made["status"], &made["power"]),
+            (&json!("research"), &json!("provisioning"), &json!("stopped"))
+        );
+        assert_eq!(
+            (&made["plan"], &made["runtime"], &made["generation"]),
+            (&json!("solo"), &json!("process"), &json!(1))
+        );
         assert_eq!(made["idle_timeout_seconds"], 600);
         assert!(!answer.text().contains("abc"), "the environment is not shown");
         let path = answer.header("location").unwrap();
@@ -44,7 +50,10 @@ both_engines! {
         assert_eq!((&ended["status"], &ended["progress"]), (&json!("succeeded"), &json!(100)));
         let ready = ada.get(path).await.expect(200);
         assert_eq!((&ready["status"], &ready["power"]), (&json!("ready"), &json!("running")));
-        assert_eq!((&ready["isolation"], &ready["openclaw_version"]), (&json!("bubblewrap"), &json!("2026.9.6")));
+        assert_eq!(
+            (&ready["isolation"], &ready["openclaw_version"]),
+            (&json!("bubblewrap"), &json!("2026.9.6"))
+        );
         assert!(ready["provisioned_at"].is_string() && ready["started_at"].is_string());
         assert_eq!(ready["sandbox_id"], "fake:1");
         platform.finish().await;
@@ -98,7 +107,8 @@ both_engines! {
         let etag = ada.get(&path).await.header("etag").unwrap().to_owned();
         let mut race = tokio::task::JoinSet::new();
         for n in 0..6 {
-            let call = ada.call("PATCH", &path).header("if-match", &etag).json(json!({"name": format!("n{n}")}));
+            let call =
+                ada.call("PATCH", &path).header("if-match", &etag).json(json!({"name": format!("n{n}")}));
             race.spawn(async move { call.send().await.status });
         }
         let mut statuses = race.join_all().await;
@@ -114,7 +124,8 @@ both_engines! {
         for _ in 0..5 {
             made.push(ada.create_instance(&platform).await["id"].clone());
         }
-        let ids = |page: &Value| page.as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
+        let ids =
+            |page: &Value| page.as_array().unwrap().iter().map(|one| one["id"].clone()).collect::<Vec<_>>();
         let first = ada.get("/api/instances?limit=2").await;
         let mut seen = ids(&first.expect(200));
         ada.create_instance(&platform).await;
@@ -138,11 +149,17 @@ both_engines! {
             let answer = ada.call("POST", &format!("{path}/{verb}?wait=20")).send().await;
             let operation = answer.expect(200);
             assert_eq!(operation["status"], "succeeded", "{verb}: {operation}");
-            assert_eq!(answer.header("location").unwrap(), format!("/api/operations/{}", operation["id"].as_str().unwrap()));
+            assert_eq!(
+                answer.header("location").unwrap(),
+                format!("/api/operations/{}", operation["id"].as_str().unwrap())
+            );
             (operation["kind"].as_str().unwrap().to_owned(), ada.get(&path).await.expect(200))
         };
         let (kind, stopped) = command("stop").await;
-        assert_eq!((kind.as_str(), &stopped["status"], &stopped["power"]), ("stop", &json!("stopped"), &json!("stopped")));
+        assert_eq!(
+            (kind.as_str(), &stopped["status"], &stopped["power"]),
+            ("stop", &json!("stopped"), &json!("stopped"))
+        );
         let (kind, again) = command("shutdown").await;
         assert_eq!((kind.as_str(), &again["status"]), ("stop", &json!("stopped")));
         let (kind, started) = command("start").await;
@@ -225,7 +242,8 @@ both_engines! {
             let ada = ada.clone();
             async move { ada.post(&path, json!({"message": "hi"})).await }
         });
-        eventually("the start is under way", async || (platform.runtime().attempts() > 0).then_some(())).await;
+        eventually("the start is under way", async || (platform.runtime().attempts() > 0).then_some(()))
+            .await;
         platform.runtime().heal();
         assert_eq!(chat.await.unwrap().expect(200)["status"], "completed");
         platform.finish().await;
@@ -241,7 +259,8 @@ both_engines! {
         let minted = ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
         let mut held = tokio::task::JoinSet::new();
         for _ in 0..=HELD {
-            let (client, path) = (platform.anonymous().with_key(minted["secret"].as_str().unwrap()), path.clone());
+            let (client, path) =
+                (platform.anonymous().with_key(minted["secret"].as_str().unwrap()), path.clone());
             held.spawn(async move { client.post(&path, json!({"message": "hi"})).await });
         }
         // One is too many; it is told so at once, the others wait.
@@ -279,13 +298,19 @@ both_engines! {
         let id = ada.ready_instance(&platform).await;
         let path = format!("/api/instances/{id}");
         let status = ada.get(&format!("{path}/status")).await.expect(200);
-        assert_eq!((&status["status"], &status["probes"]), (&json!("ready"), &json!({"door": true, "gateway": true})));
+        assert_eq!(
+            (&status["status"], &status["probes"]),
+            (&json!("ready"), &json!({"door": true, "gateway": true}))
+        );
         assert_eq!(status["door"]["openclaw_version"], "2026.9.6");
         assert_eq!(ada.get(&format!("{path}/health")).await.expect(200)["id"], json!(id));
         assert_eq!(ada.get(&format!("{path}/logs?lines=10")).await.expect(200)[0]["line"], "the fake is up");
         ada.call("POST", &format!("{path}/stop?wait=20")).send().await.expect(200);
         let stopped = ada.get(&format!("{path}/status")).await.expect(200);
-        assert_eq!((&stopped["probes"], &stopped["door"]), (&json!({"door": null, "gateway": null}), &json!(null)));
+        assert_eq!(
+            (&stopped["probes"], &stopped["door"]),
+            (&json!({"door": null, "gateway": null}), &json!(null))
+        );
         platform.finish().await;
     }
 
@@ -326,7 +351,8 @@ both_engines! {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
         let never = InstanceId::generate().to_string();
-        for id in [never.as_str(), "nonsense", "inst_", "usr_01jz5m3k8qf6x7v9r2c4t0w1ab", "%00", "..%2fkeys"] {
+        for id in [never.as_str(), "nonsense", "inst_", "usr_01jz5m3k8qf6x7v9r2c4t0w1ab", "%00", "..%2fkeys"]
+        {
             ada.get(&format!("/api/instances/{id}")).await.expect_error(404, "NOT_FOUND");
             ada.get(&format!("/api/operations/{id}")).await.expect_error(404, "NOT_FOUND");
         }

@@ -32,8 +32,14 @@ both_engines! {
         ada.post("/api/admin/invites", json!({})).await.expect_error(403, "FORBIDDEN");
         ada.get("/api/admin/invites").await.expect_error(403, "FORBIDDEN");
         let operator = platform.operator().await;
-        operator.post("/api/admin/invites", json!({"max_uses": 0})).await.expect_error(422, "INVALID_REQUEST");
-        operator.post("/api/admin/invites", json!({"plan": "gold"})).await.expect_error(422, "INVALID_REQUEST");
+        operator
+            .post("/api/admin/invites", json!({"max_uses": 0}))
+            .await
+            .expect_error(422, "INVALID_REQUEST");
+        operator
+            .post("/api/admin/invites", json!({"plan": "gold"}))
+            .await
+            .expect_error(422, "INVALID_REQUEST");
         platform.finish().await;
     }
 
@@ -105,7 +111,8 @@ both_engines! {
     async fn a_code_at_sign_up_is_redeemed_or_there_is_no_account(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let code = platform.invite_code(1).await;
-        let body = |email: &str| json!({"email": email, "password": "a rather long password", "invite_code": code});
+        let body =
+            |email: &str| json!({"email": email, "password": "a rather long password", "invite_code": code});
         let nobody = platform.anonymous();
         let answer = nobody.post("/api/auth/signup", body("ada@example.org")).await;
         answer.expect(201);

@@ -75,9 +75,15 @@ both_engines! {
     async fn limits_of_address_and_time_hold(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
-        let mint = async |body| ada.post("/api/keys", body).await.expect(201)["secret"].as_str().unwrap().to_owned();
+        let mint =
+            async |body| ada.post("/api/keys", body).await.expect(201)["secret"].as_str().unwrap().to_owned();
         let elsewhere = mint(json!({"name": "elsewhere", "ip_allow": ["192.0.2.0/24"]})).await;
-        let refused = platform.anonymous().with_key(&elsewhere).get("/api/instances").await.expect_error(403, "FORBIDDEN");
+        let refused = platform
+            .anonymous()
+            .with_key(&elsewhere)
+            .get("/api/instances")
+            .await
+            .expect_error(403, "FORBIDDEN");
         assert_eq!(refused["error"]["details"]["reason"], "address");
         let here = mint(json!({"name": "here", "ip_allow": ["127.0.0.1"]})).await;
         platform.anonymous().with_key(&here).get("/api/instances").await.expect(200);
@@ -105,7 +111,9 @@ both_engines! {
         let listed = key.get("/api/instances").await.expect(200);
         assert_eq!(listed.as_array().unwrap().len(), 1);
         let operations = key.get("/api/operations").await.expect(200);
-        assert!(operations.as_array().unwrap().iter().all(|operation| operation["instance_id"] == json!(one)));
+        assert!(
+            operations.as_array().unwrap().iter().all(|operation| operation["instance_id"] == json!(one))
+        );
         key.post("/api/instances", json!({})).await.expect_error(403, "FORBIDDEN");
 
         let bob = platform.account("bob").await;
@@ -117,7 +125,8 @@ both_engines! {
     async fn a_rotated_key_lives_through_its_overlap(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
-        let minted = ada.post("/api/keys", json!({"name": "k", "scopes": ["instances:read"]})).await.expect(201);
+        let minted =
+            ada.post("/api/keys", json!({"name": "k", "scopes": ["instances:read"]})).await.expect(201);
         let old = platform.anonymous().with_key(minted["secret"].as_str().unwrap());
         old.get("/api/instances").await.expect(200);
         let path = format!("/api/keys/{}/rotate", minted["id"].as_str().unwrap());
@@ -188,7 +197,12 @@ both_engines! {
         // One that is mistyped is told so without a look into the database.
         let other = if ada.secret.ends_with('x') { 'y' } else { 'x' };
         let mistyped = format!("{}{other}", &ada.secret[..ada.secret.len() - 1]);
-        platform.anonymous().with_key(&mistyped).get("/api/instances").await.expect_error(401, "UNAUTHORIZED");
+        platform
+            .anonymous()
+            .with_key(&mistyped)
+            .get("/api/instances")
+            .await
+            .expect_error(401, "UNAUTHORIZED");
         platform.finish().await;
     }
 }

@@ -46,11 +46,21 @@ both_engines! {
         let id = ada.ready_instance(&platform).await;
         let path = |rest: &str| format!("/api/instances/{id}/chat{rest}");
         let (sid, turn) = (ChatSessionId::generate(), TurnId::generate());
-        assert_eq!(ada.post(&path(""), json!({"message": "hi"})).await.expect(200)["reply"], "hello from the fake");
+        assert_eq!(
+            ada.post(&path(""), json!({"message": "hi"})).await.expect(200)["reply"],
+            "hello from the fake"
+        );
         let events = ada.call("POST", &path("/stream")).json(json!({"message": "hi"})).events().await;
         let (events, end) = events.rest().await;
         let names: Vec<_> = events.iter().map(|event| event.name.as_str()).collect();
-        let whole = ["turn.started", "message.created", "message.delta", "message.delta", "message.completed", "turn.completed"];
+        let whole = [
+            "turn.started",
+            "message.created",
+            "message.delta",
+            "message.delta",
+            "message.completed",
+            "turn.completed",
+        ];
         assert_eq!((names.as_slice(), end), (whole.as_slice(), End::Whole));
         ada.get(&path("/sessions?limit=3")).await.expect(200);
         ada.post(&path("/sessions"), json!({"title": "t"})).await.expect(201);
@@ -60,7 +70,12 @@ both_engines! {
         ada.get(&path(&format!("/turns/{turn}"))).await.expect(200);
         ada.call("POST", &path(&format!("/turns/{turn}/cancel"))).send().await.expect(200);
         ada.call("GET", &path("/events?after=2&deltas=true")).events().await.rest().await;
-        let targets: Vec<_> = platform.runtime().received(id).into_iter().map(|r| format!("{} {}", r.method, r.target)).collect();
+        let targets: Vec<_> = platform
+            .runtime()
+            .received(id)
+            .into_iter()
+            .map(|r| format!("{} {}", r.method, r.target))
+            .collect();
         let wanted = [
             "POST /chat".to_owned(),
             "POST /chat/stream".to_owned(),
@@ -105,7 +120,10 @@ both_engines! {
         assert_eq!(received.headers["authorization"], door_token);
         assert_eq!(received.headers["x-request-id"], "mine-7");
         assert!(received.headers["x-reef-caller"].to_str().unwrap().starts_with("key_"));
-        assert_eq!((&received.headers["idempotency-key"], &received.headers["x-client-own"]), (&"once".parse().unwrap(), &"kept".parse().unwrap()));
+        assert_eq!(
+            (&received.headers["idempotency-key"], &received.headers["x-client-own"]),
+            (&"once".parse().unwrap(), &"kept".parse().unwrap())
+        );
         for gone in ["cookie", "x-forwarded-for", "forwarded", "x-real-ip", "x-auth-user", "x-hop"] {
             assert!(!received.headers.contains_key(gone), "{gone}");
         }
@@ -128,10 +146,13 @@ both_engines! {
             ("refresh", "0; url=https://evil.example"),
         ];
         platform.runtime().script(id, "/chat/messages", Script::answer(200, &hostile, "<script>"));
-        let call = ada.call("GET", &format!("/api/instances/{id}/chat/messages")).header("x-request-id", "ours");
+        let call =
+            ada.call("GET", &format!("/api/instances/{id}/chat/messages")).header("x-request-id", "ours");
         let answer = within("the answer", call.dispatch()).await.unwrap();
         let headers = answer.headers();
-        for gone in ["set-cookie", "clear-site-data", "access-control-allow-credentials", "x-reef-caller", "refresh"] {
+        for gone in
+            ["set-cookie", "clear-site-data", "access-control-allow-credentials", "x-reef-caller", "refresh"]
+        {
             assert!(!headers.contains_key(gone), "{gone}");
         }
         assert_eq!(headers["content-security-policy"], "sandbox");
@@ -197,7 +218,9 @@ both_engines! {
             platform.runtime().script(id, "/chat/stream", script);
             door.send(1, &started()).await;
             let client = client.with_key(secret);
-            let call = client.call("POST", &format!("/api/instances/{id}/chat/stream")).json(json!({"message": "hi"}));
+            let call = client
+                .call("POST", &format!("/api/instances/{id}/chat/stream"))
+                .json(json!({"message": "hi"}));
             let mut events = call.events().await;
             events.expect().await;
             streams.push(events);

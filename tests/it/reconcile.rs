@@ -45,7 +45,10 @@ both_engines! {
         let operation = ada.get("/api/operations").await.expect(200)[0]["id"].as_str().unwrap().to_owned();
         for (failures, wait) in [(1, 2), (2, 4), (3, 8)] {
             let row = next(&mut changes, "a counted failure", |row| row.failures == failures).await;
-            assert_eq!((row.status, row.status_reason.as_deref()), (Status::Error, Some("cannot make the container")));
+            assert_eq!(
+                (row.status, row.status_reason.as_deref()),
+                (Status::Error, Some("cannot make the container"))
+            );
             let wait = Duration::from_secs(wait);
             let pause = row.retry_at.unwrap().saturating_since(row.updated_at);
             assert!(pause <= wait && pause + Duration::from_secs(1) > wait, "{failures}: {pause:?}");
@@ -99,7 +102,8 @@ both_engines! {
         platform.runtime().close_door(id);
         next(&mut changes, "it is not ready any more", |row| row.status == Status::Starting).await;
         platform.advance(Duration::from_secs(91));
-        let row = next(&mut changes, "its silence counts as a failure", |row| row.status == Status::Error).await;
+        let row =
+            next(&mut changes, "its silence counts as a failure", |row| row.status == Status::Error).await;
         assert!(row.status_reason.unwrap().contains("does not answer"));
         platform.advance(Duration::from_secs(2));
         next(&mut changes, "it is up again", |row| row.status == Status::Ready).await;
@@ -254,7 +258,8 @@ both_engines! {
             }
         };
         settle("ready").await;
-        let started: BTreeSet<_> = platform.runtime().started().iter().map(|start| (start.id, start.generation)).collect();
+        let started: BTreeSet<_> =
+            platform.runtime().started().iter().map(|start| (start.id, start.generation)).collect();
         assert_eq!(started.len(), 6);
         assert_eq!(platform.runtime().started().len(), 6, "each once");
         for (n, id) in ids.iter().enumerate() {

@@ -21,10 +21,12 @@ both_engines! {
         let minted = browser.post("/api/keys", json!({"name": "k"})).await.expect(201);
         let secret = minted["secret"].as_str().unwrap().to_owned();
         let key = nobody.with_key(&secret);
-        let made = key.post("/api/instances?wait=20", json!({"env": {"HIDDEN": ENVIRONMENT}})).await.expect(201);
+        let made =
+            key.post("/api/instances?wait=20", json!({"env": {"HIDDEN": ENVIRONMENT}})).await.expect(201);
         let path = format!("/api/instances/{}", made["id"].as_str().unwrap());
         key.post(&format!("{path}/chat"), json!({"message": "hi"})).await.expect(200);
-        let events = key.call("POST", &format!("{path}/chat/stream")).json(json!({"message": "hi"})).events().await;
+        let events =
+            key.call("POST", &format!("{path}/chat/stream")).json(json!({"message": "hi"})).events().await;
         events.rest().await;
         key.call("POST", &format!("{path}/restart?wait=20")).send().await.expect(200);
         let ticket = browser.post("/api/auth/ticket", json!({"route": "/api/events"})).await.expect(200);

@@ -155,7 +155,8 @@ fn ticket(parts: &Parts) -> Option<String> {
 async fn redeem(ticket: &str, path: &str, state: &ApiState) -> ApiResult<Arc<Identity>> {
     const REFUSED: &str =
         "This ticket is not valid here: it is for one path, once, within 30 seconds. Make another one.";
-    let (accounts, now) = (state.control().accounts(), state.control().now());
+    let (accounts, now, seen) =
+        (state.control().accounts(), state.control().now(), state.callers().applied());
     let ticket = state.tickets().take(ticket, path, now).map_err(|_| ApiError::unauthorized(REFUSED))?;
     let refused = || ApiError::unauthorized(REFUSED);
     if !accounts.is_live(ticket.user, ticket.credential).await? {
@@ -173,8 +174,9 @@ async fn redeem(ticket: &str, path: &str, state: &ApiState) -> ApiResult<Arc<Ide
             (record.caller().clone(), Some(record))
         }
     };
-    let standing = state.callers().standing(principal.tenant, principal.credential);
-    Ok(Arc::new(Identity::new(principal, key, standing)))
+    let standing =
+        state.callers().standing_since(accounts, seen, principal.tenant, principal.credential).await?;
+    Ok(Arc::new(Identity::new(principal, key, standing.ok_or_else(refused)?)))
 }
 
 fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {

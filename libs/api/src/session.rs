@@ -38,13 +38,15 @@ pub(crate) async fn end(session: &Session) -> ApiResult<()> {
 
 /// Returns who is signed in with the request's cookie.
 pub(crate) async fn identity(parts: &Parts, state: &ApiState) -> ApiResult<Option<Arc<Identity>>> {
+    let (accounts, seen) = (state.control().accounts(), state.callers().applied());
     let Some(session) = parts.extensions.get::<Session>() else { return Ok(None) };
     let Some(signed_in) = session.get::<SignedIn>(SignedIn::KEY).await.map_err(ApiError::internal)? else {
         return Ok(None);
     };
-    let Some(principal) = state.control().accounts().session_caller(&signed_in).await? else {
+    let Some(principal) = accounts.session_caller(&signed_in).await? else {
         return Ok(None);
     };
-    let standing = state.callers().standing(principal.tenant, principal.credential);
-    Ok(Some(Arc::new(Identity::new(principal, None, standing))))
+    let standing =
+        state.callers().standing_since(accounts, seen, principal.tenant, principal.credential).await?;
+    Ok(standing.map(|standing| Arc::new(Identity::new(principal, None, standing))))
 }

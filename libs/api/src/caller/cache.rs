@@ -74,6 +74,25 @@ impl CallerCache {
         }
     }
 
+    /// Returns up to where changes were applied: to be read before a credential is looked up outside the cache.
+    pub(crate) fn applied(&self) -> i64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// Returns the standing of a credential that was looked up after `seen` was read; `None`: it has ended since.
+    pub(crate) async fn standing_since(
+        &self,
+        accounts: &Accounts,
+        seen: i64,
+        user: UserId,
+        credential: Credential,
+    ) -> Result<Option<Arc<Standing>>, ControlError> {
+        let standing = self.standing(user, credential);
+        // A change that was applied between the look-up and the standing told nobody.
+        let is_good = self.applied() == seen || accounts.is_live(user, credential).await?;
+        Ok(is_good.then_some(standing))
+    }
+
     /// Returns the standing of a credential that was just found good.
     pub(crate) fn standing(&self, user: UserId, credential: Credential) -> Arc<Standing> {
         let known = || Known { user, credential, standing: Arc::default() };
