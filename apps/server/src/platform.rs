@@ -5,7 +5,7 @@ use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 use anyhow::Context;
 use reef_api::{ApiParts, ApiState, RateLimits};
 use reef_auth::{SecretBox, ServerKey, Tickets};
-use reef_config::{Config, Origin};
+use reef_config::{Config, Origin, ProcessNetwork};
 use reef_control::{Control, Parts, Policy};
 use reef_db::Db;
 use reef_model::{InstanceId, RequestId, RuntimeKind, SystemClock};
@@ -135,6 +135,7 @@ pub(crate) async fn runtime(config: &Config, db: &Db) -> anyhow::Result<Arc<dyn 
                     .clone()
                     .unwrap_or_else(|| PathBuf::from(".cache/openclaw/current")),
                 allow_bare: config.process.allow_bare,
+                share_network: config.process.network == ProcessNetwork::Shared,
             })
             .await,
         )),

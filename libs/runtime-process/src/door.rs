@@ -65,6 +65,9 @@ impl Locked {
         }
         command.arg("--openclaw").arg(&sandbox.openclaw_dir);
         command.args(["--isolation", sandbox.isolation.as_str()]);
+        if sandbox.share_network {
+            command.arg("--share-network");
+        }
         if let Some(uid) = self.record.uid {
             let uid = uid.to_string();
             command.args(["--hands-uid", &uid, "--hands-gid", &uid]);

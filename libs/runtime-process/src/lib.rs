@@ -45,6 +45,8 @@ pub struct ProcessConfig {
     pub openclaw_dir: PathBuf,
     /// Whether instances may run where no sandbox works.
     pub allow_bare: bool,
+    /// Whether instances use the machine's network where the sandbox could give them one of their own.
+    pub share_network: bool,
 }
 
 /// How doors are started.
@@ -53,6 +55,7 @@ struct Sandbox {
     instance_bin: PathBuf,
     openclaw_dir: PathBuf,
     isolation: Isolation,
+    share_network: bool,
 }
 
 /// Instances as processes of this machine.
@@ -69,7 +72,7 @@ pub struct ProcessRuntime {
 impl ProcessRuntime {
     /// Finds the strongest sandbox that works here, and the instances that run.
     pub async fn new(config: ProcessConfig) -> Self {
-        let ProcessConfig { data_dir, instance_bin, openclaw_dir, allow_bare } = config;
+        let ProcessConfig { data_dir, instance_bin, openclaw_dir, allow_bare, share_network } = config;
         let is_privileged = rustix::process::geteuid().is_root();
         // Doors run elsewhere than we do, and a link to the OpenClaw tree may be moved while they run.
         let absolute =
@@ -82,6 +85,7 @@ impl ProcessRuntime {
                 instance_bin,
                 openclaw_dir: absolute(openclaw_dir),
                 isolation: probe.isolation,
+                share_network,
             }),
             weakness: probe.weakness(),
             allow_bare,
@@ -155,7 +159,7 @@ impl Runtime for ProcessRuntime {
     async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |is_fatal, message: String| findings.push(Finding { is_fatal, message });
-        let Sandbox { instance_bin, openclaw_dir, isolation } = &*self.sandbox;
+        let Sandbox { instance_bin, openclaw_dir, isolation, share_network } = &*self.sandbox;
         if !instance_bin.is_file() {
             find(true, format!("{} is missing: type `make run`, which builds it", instance_bin.display()));
         }
@@ -173,6 +177,9 @@ impl Runtime for ProcessRuntime {
             }
             Isolation::Landlock => {
                 find(false, format!("instances are kept apart by landlock only ({weakness})"))
+            }
+            level if *share_network => {
+                find(false, format!("instances are kept apart by {level}, but share this machine's network"))
             }
             level => find(false, format!("instances are kept apart by {level}")),
         }

@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// How hands are kept apart: bubblewrap, landlock, none, or container.
     #[arg(long)]
     isolation: Isolation,
+    /// Give hands the machine's network under bubblewrap, not one of its own with a filtered way out.
+    #[arg(long)]
+    share_network: bool,
     /// User of hands; required as root, except in a container (10001).
     #[arg(long, requires = "hands_gid")]
     hands_uid: Option<u32>,
@@ -75,6 +78,7 @@ struct Prepared {
     state_dir: PathBuf,
     boot: Boot,
     isolation: Isolation,
+    share_network: bool,
     layout: Layout,
     user: Option<HandsUser>,
     drain: Duration,
@@ -101,7 +105,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<()> {
 }
 
 async fn run(prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { run_dir, state_dir, boot, isolation, layout, user, drain } = prepared;
+    let Prepared { run_dir, state_dir, boot, isolation, share_network, layout, user, drain } = prepared;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -129,6 +133,7 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     let supervisor = supervisor::Supervisor {
         boot,
         isolation,
+        share_network,
         layout,
         user,
         status: status.clone(),

@@ -49,6 +49,7 @@ pub(super) fn prepare(args: Args) -> anyhow::Result<Prepared> {
         state_dir,
         boot,
         isolation: args.isolation,
+        share_network: args.share_network,
         layout,
         user,
         drain: Duration::from_secs(args.drain_seconds),

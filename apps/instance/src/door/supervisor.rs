@@ -52,6 +52,7 @@ const REASON_LINES: usize = 3;
 pub(crate) struct Supervisor {
     pub(crate) boot: Boot,
     pub(crate) isolation: Isolation,
+    pub(crate) share_network: bool,
     pub(crate) layout: Layout,
     pub(crate) user: Option<HandsUser>,
     pub(crate) status: Arc<status::StatusBoard>,
@@ -109,7 +110,13 @@ impl Supervisor {
             self.boot.door_token.clone(),
         ]);
         let trust_env = isolation::trust_env(self.user);
-        let prepared = isolation::hands_command(self.isolation, &self.layout, self.user, &trust_env)?;
+        let prepared = isolation::hands_command(
+            self.isolation,
+            self.share_network,
+            &self.layout,
+            self.user,
+            &trust_env,
+        )?;
         let (ours, theirs) = Channel::pair()?;
         let listener = self.gateway.listen().context("cannot listen for hands")?;
         let mut command = prepared.command;
@@ -125,7 +132,7 @@ impl Supervisor {
             tokio::spawn(async move { logs.follow(BufReader::new(stderr)).await });
         }
         let channel = Channel::new(ours)?;
-        let has_egress = self.isolation == Isolation::Bubblewrap;
+        let has_egress = self.isolation == Isolation::Bubblewrap && !self.share_network;
         let seen = self.layout.seen_by_hands(self.isolation);
         let start = ToHands::Start(Box::new(Start {
             isolation: self.isolation,

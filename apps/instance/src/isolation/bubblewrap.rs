@@ -23,7 +23,7 @@ const PASSWD: &str = "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\
     nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nclaw:x:10001:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost\n::1 localhost\n";
-const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// What of `/etc` the programs of `/usr` need and no secret is in.
 const ETC: &[&str] = &[
@@ -55,7 +55,11 @@ pub(crate) fn layout_inside() -> Layout {
 }
 
 /// Prepares `bwrap … reef-instance hands`.
-pub(super) fn command(layout: &Layout, trust: &BTreeMap<String, String>) -> std::io::Result<Prepared> {
+pub(super) fn command(
+    layout: &Layout,
+    trust: &BTreeMap<String, String>,
+    share_network: bool,
+) -> std::io::Result<Prepared> {
     let inside = layout_inside();
     let mut args = Arguments::system();
     for (name, text) in [("passwd", PASSWD), ("group", GROUP), ("hosts", HOSTS), ("nsswitch.conf", NSSWITCH)]
@@ -69,7 +73,14 @@ pub(super) fn command(layout: &Layout, trust: &BTreeMap<String, String>) -> std:
     args.bind("--ro-bind", &layout.openclaw, &inside.openclaw);
     args.bind("--bind", &layout.home, &inside.home);
     args.bind("--bind", &layout.workspace, &inside.workspace);
+    if share_network {
+        args.add(["--ro-bind-try", "/etc/resolv.conf", "/etc/resolv.conf"]);
+    }
     args.isolate();
+    if share_network {
+        // The later word counts.
+        args.add(["--share-net"]);
+    }
     args.add(["--chdir".as_ref(), inside.home.as_os_str(), "--".as_ref(), inside.program.as_os_str()]);
     args.add(["hands"]);
     Ok(args.into_command())
@@ -149,5 +160,25 @@ impl Arguments {
         let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into());
         command.args(self.list).env_clear().env("PATH", path);
         Prepared { command, inherited: self.inherited }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(share_network: bool) -> Vec<String> {
+        let prepared = command(&layout_inside(), &BTreeMap::new(), share_network).unwrap();
+        let args = prepared.command.as_std().get_args();
+        args.map(|arg| arg.to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn the_network_is_shared_only_where_asked_and_by_the_later_word() {
+        let place = |words: &[String], word: &str| words.iter().position(|other| other == word);
+        let apart = words(false);
+        assert!(place(&apart, "--unshare-all").is_some() && place(&apart, "--share-net").is_none());
+        let shared = words(true);
+        assert!(place(&shared, "--share-net") > place(&shared, "--unshare-all"));
     }
 }

@@ -87,12 +87,13 @@ pub(crate) struct Prepared {
 /// Where the made-up files of the sandbox cannot be written.
 pub(crate) fn hands_command(
     isolation: Isolation,
+    share_network: bool,
     layout: &Layout,
     user: Option<HandsUser>,
     trust: &BTreeMap<String, String>,
 ) -> std::io::Result<Prepared> {
     let mut prepared = if isolation == Isolation::Bubblewrap {
-        bubblewrap::command(layout, trust)?
+        bubblewrap::command(layout, trust, share_network)?
     } else {
         let mut command = Command::new(&layout.program);
         command.env_clear().arg("hands");

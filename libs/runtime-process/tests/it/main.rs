@@ -59,6 +59,7 @@ impl Harness for Processes {
             instance_bin: self.dir.path().join("door.py"),
             openclaw_dir: self.dir.path().into(),
             allow_bare: true,
+            share_network: false,
         };
         Arc::new(ProcessRuntime::new(config).await)
     }
@@ -252,6 +253,7 @@ async fn starts_one_when_told() {
         instance_bin: dir.join("door.py"),
         openclaw_dir: dir,
         allow_bare: true,
+        share_network: false,
     };
     let runtime = ProcessRuntime::new(config).await;
     loop {
