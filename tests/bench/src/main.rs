@@ -23,6 +23,7 @@ const BODIES: [(&str, usize); 2] = [("small", 200), ("64 KiB", 65_536)];
 const CONNECTIONS: [u32; 3] = [1, 50, 200];
 
 fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match args.first().map(String::as_str) {

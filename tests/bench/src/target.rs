@@ -150,11 +150,7 @@ impl Setup {
 
 /// Starts the release build, with this program as its `reef-instance`, and returns what it greets with.
 fn start_reef(myself: &Path, port: u16, data: &Path) -> (Running, String) {
-    let reef = std::env::var_os("REEF_BIN").map_or_else(
-        // target/release/deps/bench-… → target/release/reef
-        || myself.parent().and_then(Path::parent).unwrap().join("reef"),
-        PathBuf::from,
-    );
+    let reef = std::env::var_os("REEF_BIN").map_or_else(|| myself.with_file_name("reef"), PathBuf::from);
     let mut child = Command::new(&reef)
         .arg("serve")
         .env("REEF_LISTEN", format!("127.0.0.1:{port}"))
