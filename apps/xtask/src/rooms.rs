@@ -33,7 +33,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 const ROOTS: &[&str] = &["reef", "reef-xtask"];
 
 /// What exists for tests alone: it may name any room and any crate.
-const TESTS: &[&str] = &["reef-e2e", "reef-testdb", "reef-testkit", "reef-tests"];
+const TESTS: &[&str] = &["reef-bench", "reef-e2e", "reef-testdb", "reef-testkit", "reef-tests"];
 
 /// Crates that few rooms may name, and which.
 const RESERVED: &[(&str, &[&str])] = &[

@@ -1,7 +1,7 @@
 //! One operation, or one small resource, per file. A handler that is not documented cannot be mounted.
 //!
 //! To add a route: a file here with its handler, its `utoipa::path` and the marks `x-reef-scope`, `x-reef-wakes` and, for
-//! streams, `x-reef-kind`; name it in [`all`]; write the document anew (`tests/it/openapi.rs` says how).
+//! streams, `x-reef-kind`; name it in [`all`]; write the document anew (`openapi.rs` says how).
 
 mod account;
 mod admin;
