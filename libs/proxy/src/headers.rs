@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
-        CONNECTION, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL,
+        CONNECTION, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LINK, SEC_WEBSOCKET_PROTOCOL,
         UPGRADE, X_CONTENT_TYPE_OPTIONS,
     },
     uri::PathAndQuery,
@@ -36,6 +36,9 @@ pub fn to_door(headers: &mut HeaderMap) {
 /// Everything is an attachment but the types that a browser shows without running anything: JSON, event streams, text.
 pub fn to_client(headers: &mut HeaderMap) {
     drop_fields(headers, acts_on_origin);
+    if !headers.get_all(LINK).iter().all(is_of_this_path) {
+        headers.remove(LINK);
+    }
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox"));
     let is_attachment = headers.get(CONTENT_DISPOSITION).is_some_and(|value| {
@@ -119,6 +122,8 @@ fn is_ours_or_forged(name: &str) -> bool {
             .any(|prefix| name.starts_with(prefix))
 }
 
+/// A redirect (`location`) is among them: a client follows it with its credentials, and with the method at 307, so a door
+/// could have it do to other instances what the door itself may not.
 fn acts_on_origin(name: &str) -> bool {
     is_hop_by_hop(name)
         || matches!(
@@ -127,6 +132,7 @@ fn acts_on_origin(name: &str) -> bool {
                 | "clear-site-data"
                 | "content-security-policy"
                 | "content-security-policy-report-only"
+                | "location"
                 | "nel"
                 | "origin-agent-cluster"
                 | "origin-trial"
@@ -148,6 +154,13 @@ fn acts_on_origin(name: &str) -> bool {
         )
         || name.starts_with("access-control-")
         || name.starts_with("x-reef-")
+}
+
+/// Tells whether a `Link` leads to another query of the same path only, as that to a list's next page: clients follow
+/// it with their credentials.
+fn is_of_this_path(link: &HeaderValue) -> bool {
+    let bytes = link.as_bytes();
+    bytes.starts_with(b"<?") && bytes.iter().filter(|byte| **byte == b'<').count() == 1
 }
 
 fn is_inert(content_type: &HeaderValue) -> bool {
@@ -293,11 +306,26 @@ mod tests {
             ("access-control-allow-origin", "*"),
             ("content-security-policy", "default-src *"),
             ("www-authenticate", "Basic"),
+            ("location", "/api/instances/inst_other/stop"),
             ("etag", "\"1\""),
         ]);
         to_client(&mut headers);
         assert_eq!(headers.len(), 3);
         assert_eq!(text(&headers, "etag").as_deref(), Some("\"1\""));
+    }
+
+    #[test]
+    fn a_link_leads_to_the_next_page_only() {
+        for (link, is_kept) in [
+            (r#"<?cursor=chs_1&limit=2>; rel="next""#, true),
+            (r#"<https://evil.example/>; rel="next""#, false),
+            (r#"</api/keys>; rel="next""#, false),
+            (r#"<?cursor=1>; rel="prev", <//evil.example>; rel="next""#, false),
+        ] {
+            let mut headers = map(&[("link", link)]);
+            to_client(&mut headers);
+            assert_eq!(headers.contains_key(LINK), is_kept, "{link}");
+        }
     }
 
     fn any_headers() -> impl Strategy<Value = HeaderMap> {
@@ -350,8 +378,13 @@ mod tests {
             ] {
                 let mut after = before.clone();
                 filter(&mut after);
-                let set_by_us =
-                    [X_CONTENT_TYPE_OPTIONS, CONTENT_SECURITY_POLICY, CONTENT_DISPOSITION, SEC_WEBSOCKET_PROTOCOL];
+                let set_by_us = [
+                    X_CONTENT_TYPE_OPTIONS,
+                    CONTENT_SECURITY_POLICY,
+                    CONTENT_DISPOSITION,
+                    LINK,
+                    SEC_WEBSOCKET_PROTOCOL,
+                ];
                 for name in after.keys().filter(|name| !set_by_us.contains(name)) {
                     prop_assert!(!is_dropped(name.as_str()), "{name}");
                     prop_assert!(!named.contains(&name.to_string()), "{name}");
