@@ -1,6 +1,9 @@
 //! Which addresses the tenant may reach through the door: those of the public internet, and none of this machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::{
+    io::ErrorKind,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+};
 
 /// Blocks that are not global (IANA special-purpose registries, RFC 6890), multicast, and reserved.
 const REFUSED_V4: &[(Ipv4Addr, u32)] = &[
@@ -51,9 +54,10 @@ fn is_global(address: IpAddr) -> bool {
     }
 }
 
-/// Tells whether `address` is one of this machine's, by whether a socket can be bound to it.
+/// Tells whether `address` is one of this machine's: unless binding a socket to it fails for this very reason, a tenant who
+/// uses up the door's descriptors could make it look foreign.
 fn is_own(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
+    UdpSocket::bind((address, 0)).err().is_none_or(|error| error.kind() != ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]
