@@ -69,6 +69,7 @@ both_engines! {
             ("idle_timeout_seconds", json!({"idle_timeout_seconds": 59})),
             ("env", json!({"env": {"PATH": "/tmp"}})),
             ("env", json!({"env": {"1A": "x"}})),
+            ("image", json!({"image": "no image"})),
             ("colour", json!({"colour": "red"})),
         ] {
             let error = ada.post("/api/instances", body).await.expect_error(422, "INVALID_REQUEST");

@@ -13,10 +13,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{Control, ControlError, Inner};
 
 const MAX_STATUS_BYTES: usize = 64 * 1024;
+/// Of each text in it; a reason quotes three lines of a log.
+const MAX_TEXT_CHARS: usize = 2_000;
 /// How long the door holds a look that waits for a change.
 const HOLD: Duration = Duration::from_secs(50);
 /// How much longer than it promised a door may take.
 const SLACK: Duration = Duration::from_secs(10);
+/// A door whose state changes without end is looked at so often, not without end.
+const MIN_PERIOD: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Returns the door's status; with `after`, once its revision is greater or 50 s have passed.
@@ -45,7 +49,8 @@ impl Inner {
             }
             let body = Limited::new(response.into_body(), MAX_STATUS_BYTES);
             let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            serde_json::from_slice(&bytes).map_err(io::Error::other)
+            let status = serde_json::from_slice(&bytes).map_err(io::Error::other)?;
+            Ok(legible(status))
         };
         // The connection is driven here and goes with this call; no task is left behind.
         tokio::select! {
@@ -69,12 +74,16 @@ impl Control {
         }
         let (control, row) = (self.clone(), row.clone());
         tokio::spawn(async move {
+            let next = tokio::time::Instant::now() + MIN_PERIOD;
             let look = tokio::time::timeout(HOLD + SLACK, control.door_status(&row, Some(revision)));
             if let Some(outcome) = stop.run_until_cancelled(look).await {
                 control.watches().remove(&row.id);
                 match outcome {
                     Ok(Ok(status)) if status.revision == revision => {}
-                    _ => control.queue().push(row.id),
+                    _ => {
+                        tokio::time::sleep_until(next).await;
+                        control.queue().push(row.id);
+                    }
                 }
             }
         });
@@ -85,5 +94,42 @@ impl Control {
     ) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<reef_model::InstanceId, CancellationToken>>
     {
         self.watches.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Makes what a door says of itself fit to be kept and shown.
+fn legible(mut status: DoorStatus) -> DoorStatus {
+    for text in [&mut status.reason, &mut status.openclaw_version].into_iter().flatten() {
+        *text = text.chars().filter(|c| !c.is_control()).take(MAX_TEXT_CHARS).collect();
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use reef_door::DoorPhase;
+    use reef_model::Isolation;
+
+    use super::*;
+
+    #[test]
+    fn what_a_door_says_is_short_and_plain() {
+        let said = |text: &str| {
+            let status = legible(DoorStatus {
+                revision: 1,
+                generation: 1,
+                phase: DoorPhase::Failing,
+                reason: Some(text.to_owned()),
+                isolation: Isolation::None,
+                openclaw_version: Some(text.to_owned()),
+                gateway_restarts: 0,
+                active_turns: 0,
+                last_active_at: None,
+            });
+            assert_eq!(status.reason, status.openclaw_version);
+            status.reason.unwrap()
+        };
+        assert_eq!(said("no\u{1b}[2J config\n"), "no[2J config");
+        assert_eq!(said(&"ü".repeat(60_000)), "ü".repeat(MAX_TEXT_CHARS));
     }
 }

@@ -43,7 +43,7 @@ pub use crate::{
 /// The model's name in an instance; the operator's configuration says what it is.
 pub const DEFAULT_MODEL: &str = "default";
 /// A conversation with images in it; the door relays no more either.
-const MAX_BODY_BYTES: usize = 64 << 20;
+const MAX_BODY_BYTES: usize = 32 << 20;
 
 /// All instances' way to models; clones are one.
 #[derive(Clone)]

@@ -11,6 +11,7 @@ use super::{DOOR_TOKEN, GATEWAY_TOKEN, operation::insert_operation};
 use crate::{Actor, Control, ControlError, account::redeem};
 
 const MAX_NAME_CHARS: usize = 64;
+const MAX_IMAGE_BYTES: usize = 255;
 const MAX_ENV_VARS: usize = 64;
 const MAX_ENV_BYTES: usize = 32 * 1024;
 const IDLE_RANGE_SECONDS: std::ops::RangeInclusive<u32> = 60..=30 * 24 * 3600;
@@ -47,6 +48,7 @@ impl Control {
             Some(name) => valid_name(&name)?,
             None => made_name(id),
         };
+        wish.image.as_deref().map_or(Ok(()), valid_image)?;
         valid_env(&wish.env)?;
         let idle_timeout = match wish.idle_timeout_seconds {
             Some(seconds) => valid_idle_timeout(seconds)?,
@@ -101,6 +103,19 @@ pub(super) fn valid_name(name: &str) -> Result<String, ControlError> {
     Ok(name.to_owned())
 }
 
+/// Checks that it could name an image; whether there is one is the runtime's to say.
+fn valid_image(image: &str) -> Result<(), ControlError> {
+    let is_name = (1..=MAX_IMAGE_BYTES).contains(&image.len())
+        && image.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte));
+    if is_name {
+        return Ok(());
+    }
+    Err(ControlError::Invalid {
+        field: "image",
+        message: format!("give a name as registry/name:tag, at most {MAX_IMAGE_BYTES} characters"),
+    })
+}
+
 pub(super) fn valid_idle_timeout(seconds: u32) -> Result<Duration, ControlError> {
     if IDLE_RANGE_SECONDS.contains(&seconds) {
         return Ok(Duration::from_secs(u64::from(seconds)));
@@ -152,6 +167,14 @@ mod tests {
             assert!(valid_env(&env).is_err(), "{name}");
         }
         assert!(valid_env(&BTreeMap::from([("API_KEY".to_owned(), "x".to_owned())])).is_ok());
+    }
+
+    #[test]
+    fn an_image_is_a_name() {
+        assert!(valid_image("registry.example:5000/reef/instance:1.2@sha256:0f").is_ok());
+        for bad in ["", "a b", "a\n", &"x".repeat(256)] {
+            assert!(valid_image(bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
