@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use reef_door::chat::{EventBody, MessageDelta, TurnEnded, TurnStarted, TurnStatus};
-use reef_model::{ChatSessionId, InstanceId, TurnId};
+use reef_model::{ChatSessionId, Clock, InstanceId, SystemClock, TurnId};
 use reef_runtime::Exit;
 use reef_testkit::{Account, DoorStream, End, Events, Platform, Script, both_engines, within};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Opens a chat stream whose other end the test holds.
 async fn open(platform: &Platform, account: &Account, id: InstanceId) -> (Events, DoorStream) {
@@ -144,15 +144,23 @@ both_engines! {
             ("x-request-id", "theirs"),
             ("x-reef-caller", "usr_theirs"),
             ("refresh", "0; url=https://evil.example"),
+            ("location", "/api/keys"),
+            ("link", "<https://evil.example>; rel=\"next\""),
         ];
-        platform.runtime().script(id, "/chat/messages", Script::answer(200, &hostile, "<script>"));
+        platform.runtime().script(id, "/chat/messages", Script::answer(307, &hostile, "<script>"));
         let call =
             ada.call("GET", &format!("/api/instances/{id}/chat/messages")).header("x-request-id", "ours");
         let answer = within("the answer", call.dispatch()).await.unwrap();
         let headers = answer.headers();
-        for gone in
-            ["set-cookie", "clear-site-data", "access-control-allow-credentials", "x-reef-caller", "refresh"]
-        {
+        for gone in [
+            "set-cookie",
+            "clear-site-data",
+            "access-control-allow-credentials",
+            "x-reef-caller",
+            "refresh",
+            "location",
+            "link",
+        ] {
             assert!(!headers.contains_key(gone), "{gone}");
         }
         assert_eq!(headers["content-security-policy"], "sandbox");
@@ -244,6 +252,34 @@ both_engines! {
         assert_eq!(kept.expect().await.data["text"], "still here");
         drop((kept, kept_door));
         elsewhere.finish().await;
+        platform.finish().await;
+    }
+
+    async fn a_stream_lives_no_longer_than_the_rights_it_was_opened_with(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        let end = SystemClock.now() + Duration::from_secs(3600);
+        let mint = async |body| ada.post("/api/keys", body).await.expect(201);
+        let ending = mint(json!({"name": "ending", "expires_at": end})).await;
+        let narrowed = mint(json!({"name": "narrowed"})).await;
+        let follow = async |key: &Value| {
+            let (script, door) = Script::stream();
+            platform.runtime().script(id, "/chat/events", script);
+            door.send(1, &started()).await;
+            let client = platform.anonymous().with_key(key["secret"].as_str().unwrap());
+            let mut events = client.call("GET", &format!("/api/instances/{id}/chat/events")).events().await;
+            events.expect().await;
+            (events, door)
+        };
+        let (events, _door) = follow(&narrowed).await;
+        let path = format!("/api/keys/{}", narrowed["id"].as_str().unwrap());
+        ada.patch(&path, json!({"scopes": ["instances:read"]})).await.expect(200);
+        assert_eq!(events.rest().await.1, End::Broken);
+
+        let (events, _door) = follow(&ending).await;
+        platform.advance(Duration::from_secs(3601));
+        assert_eq!(events.rest().await.1, End::Broken);
         platform.finish().await;
     }
 

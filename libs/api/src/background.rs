@@ -45,6 +45,7 @@ impl ApiState {
                     }
                 }
             }
+            self.callers().expire(self.control().now());
             let _ = tokio::time::timeout(REVOCATION_POLL, wakes.changed()).await;
         }
     }

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 use reef_auth::{Credential, Denied, can};
 use reef_control::{
     Actor,
-    account::{Client, KeyRefused, SignedIn},
+    account::{Client, KeyRecord, KeyRefused, SignedIn},
 };
 use reef_door::ErrorCode;
 use reef_model::{InstanceId, Role, UserId};
@@ -22,7 +22,7 @@ use serde_json::json;
 
 pub(crate) use self::cache::CallerCache;
 pub(crate) use self::identity::Identity;
-pub(crate) use self::right::{Account, Anyone, Chat, InstancesRead, InstancesWrite, Operator, Right};
+pub(crate) use self::right::{Account, Anyone, Chat, InstancesRead, InstancesWrite, Operator, Person, Right};
 use crate::{
     ApiError, ApiResult, ApiState,
     context::RequestContext,
@@ -168,20 +168,24 @@ async fn redeem(ticket: &str, path: &str, state: &ApiState) -> ApiResult<Arc<Ide
             (accounts.session_caller(&signed_in).await?.ok_or_else(refused)?, None)
         }
         Credential::Key(id) => {
-            let row = state.control().db().lookup_api_key(ticket.user, id).await?.ok_or_else(refused)?;
-            let hash = row.secret_hash.as_slice().try_into().map_err(ApiError::internal)?;
-            let record = accounts.lookup_key(&hash).await?.ok_or_else(refused)?;
+            let record = accounts.lookup_key_by_id(ticket.user, id).await?.ok_or_else(refused)?;
             (record.caller().clone(), Some(record))
         }
     };
-    let standing =
-        state.callers().standing_since(accounts, seen, principal.tenant, principal.credential).await?;
+    let ends_at = key.as_ref().and_then(KeyRecord::expires_at);
+    let standing = state.callers().standing_since(accounts, seen, &principal, ends_at).await?;
     Ok(Arc::new(Identity::new(principal, key, standing.ok_or_else(refused)?)))
 }
 
 fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {
     if R::NEEDS_OPERATOR && identity.principal.role != Role::Operator {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only the operator of this service may do this."));
+    }
+    if R::NEEDS_SESSION && matches!(identity.principal.credential, Credential::Key(_)) {
+        return Err(ApiError::new(
+            ErrorCode::Forbidden,
+            "Pages are for people who sign in: use a key with the routes below /api.",
+        ));
     }
     let Some(scope) = R::SCOPE else { return Ok(()) };
     can(&identity.principal, scope, instance).map_err(|denied| match denied {

@@ -46,7 +46,6 @@ pub(crate) async fn identity(parts: &Parts, state: &ApiState) -> ApiResult<Optio
     let Some(principal) = accounts.session_caller(&signed_in).await? else {
         return Ok(None);
     };
-    let standing =
-        state.callers().standing_since(accounts, seen, principal.tenant, principal.credential).await?;
+    let standing = state.callers().standing_since(accounts, seen, &principal, None).await?;
     Ok(standing.map(|standing| Arc::new(Identity::new(principal, None, standing))))
 }

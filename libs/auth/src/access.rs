@@ -112,6 +112,11 @@ impl IpAllow {
         let address = address.to_canonical();
         self.0.iter().any(|block| block.contains(&address))
     }
+
+    /// Tells whether all that `other` allows is allowed here.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.0.iter().all(|block| self.0.iter().any(|own| own.contains(block)))
+    }
 }
 
 #[cfg(test)]

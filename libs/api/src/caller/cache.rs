@@ -10,10 +10,13 @@ use std::{
 };
 
 use moka::future::Cache;
-use reef_auth::{Credential, api_key::hash_presented};
-use reef_control::{ControlError, account::Accounts};
+use reef_auth::{Caller, Credential, api_key::hash_presented};
+use reef_control::{
+    ControlError,
+    account::{Accounts, KeyRecord},
+};
 use reef_db::RevocationRow;
-use reef_model::{Revoked, UserId};
+use reef_model::{Revoked, Timestamp};
 use uuid::Uuid;
 
 use super::identity::{Identity, Standing, uuid_of};
@@ -32,8 +35,9 @@ pub(crate) struct CallerCache {
 
 #[derive(Clone)]
 struct Known {
-    user: UserId,
-    credential: Credential,
+    /// With the rights that its streams were opened with.
+    caller: Caller,
+    ends_at: Option<Timestamp>,
     standing: Arc<Standing>,
 }
 
@@ -64,7 +68,7 @@ impl CallerCache {
             let seen = self.applied.load(Ordering::Acquire);
             let Some(record) = accounts.lookup_key(&hash).await? else { return Ok(None) };
             let principal = record.caller().clone();
-            let standing = self.standing(principal.tenant, principal.credential);
+            let standing = self.standing(&principal, record.expires_at());
             let identity = Arc::new(Identity::new(principal, Some(record), standing));
             // A change that was applied between the query and the standing would otherwise be missed.
             if self.applied.load(Ordering::Acquire) == seen {
@@ -84,22 +88,30 @@ impl CallerCache {
         &self,
         accounts: &Accounts,
         seen: i64,
-        user: UserId,
-        credential: Credential,
+        caller: &Caller,
+        ends_at: Option<Timestamp>,
     ) -> Result<Option<Arc<Standing>>, ControlError> {
-        let standing = self.standing(user, credential);
+        let standing = self.standing(caller, ends_at);
         // A change that was applied between the look-up and the standing told nobody.
-        let is_good = self.applied() == seen || accounts.is_live(user, credential).await?;
+        let is_good = self.applied() == seen || accounts.is_live(caller.tenant, caller.credential).await?;
         Ok(is_good.then_some(standing))
     }
 
     /// Returns the standing of a credential that was just found good.
-    pub(crate) fn standing(&self, user: UserId, credential: Credential) -> Arc<Standing> {
-        let known = || Known { user, credential, standing: Arc::default() };
-        self.lock().entry(uuid_of(credential)).or_insert_with(known).standing.clone()
+    fn standing(&self, caller: &Caller, ends_at: Option<Timestamp>) -> Arc<Standing> {
+        let new = || Known { caller: caller.clone(), ends_at, standing: Arc::default() };
+        let mut standings = self.lock();
+        let known = standings.entry(uuid_of(caller.credential)).or_insert_with(new);
+        if known.caller != *caller {
+            // A change that was read before it was told of.
+            known.standing.revoked.cancel();
+            *known = new();
+        }
+        known.ends_at = ends_at;
+        known.standing.clone()
     }
 
-    /// Takes note of a change: the next check reads anew; where the rights are gone, open streams end now.
+    /// Takes note of a change: the next check reads anew; where rights are gone or others, open streams end now.
     ///
     /// # Errors
     /// [`ControlError::Db`]: to be repeated with the same row.
@@ -111,7 +123,7 @@ impl CallerCache {
         self.applied.fetch_max(change.seq, Ordering::AcqRel);
         let is_meant = |id: &Uuid, known: &Known| match change.kind {
             Revoked::Key | Revoked::Session => *id == change.subject_id,
-            Revoked::User => known.user.as_uuid() == change.subject_id,
+            Revoked::User => known.caller.tenant.as_uuid() == change.subject_id,
         };
         let touched: Vec<(Uuid, Known)> = self
             .lock()
@@ -121,12 +133,31 @@ impl CallerCache {
             .collect();
         for (id, known) in touched {
             known.standing.version.fetch_add(1, Ordering::AcqRel);
-            if !accounts.is_live(known.user, known.credential).await? {
+            let (tenant, credential) = (known.caller.tenant, known.caller.credential);
+            let key = match credential {
+                Credential::Key(id) => accounts.lookup_key_by_id(tenant, id).await?,
+                Credential::Session(_) => None,
+            };
+            let is_as_before = key.as_ref().is_none_or(|key| *key.caller() == known.caller);
+            if !is_as_before || !accounts.is_live(tenant, credential).await? {
                 known.standing.revoked.cancel();
                 self.lock().remove(&id);
+            } else if let Some(known) = self.lock().get_mut(&id) {
+                known.ends_at = key.as_ref().and_then(KeyRecord::expires_at);
             }
         }
         Ok(())
+    }
+
+    /// Ends what was opened with keys whose time is over.
+    pub(crate) fn expire(&self, now: Timestamp) {
+        self.lock().retain(|_, known| {
+            let is_over = known.ends_at.is_some_and(|end| end <= now);
+            if is_over {
+                known.standing.revoked.cancel();
+            }
+            !is_over
+        });
     }
 
     /// Believes nobody any more and ends every stream: the database was out of reach for too long.

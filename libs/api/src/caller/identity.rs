@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use reef_auth::{Caller, Credential};
-use reef_control::account::KeyRecord;
+use reef_control::account::{Grant, KeyRecord};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -34,6 +34,11 @@ impl Identity {
     /// Joins what was read of a credential with its standing.
     pub(crate) fn new(principal: Caller, key: Option<KeyRecord>, standing: Arc<Standing>) -> Self {
         Self { principal, key, version: standing.version.load(Ordering::Acquire), standing }
+    }
+
+    /// Returns what may be given with it to a new key.
+    pub(crate) fn may_give(&self) -> Grant {
+        self.key.as_ref().map_or_else(|| self.principal.scopes.into(), KeyRecord::grant)
     }
 
     /// Tells whether nothing has changed since it was read.

@@ -11,6 +11,8 @@ pub(crate) trait Right: Send + Sync + 'static {
     const SCOPE: Option<Scope>;
     /// Whether only operators may.
     const NEEDS_OPERATOR: bool = false;
+    /// Whether only a browser's session may: a page does what several scopes of a key are for.
+    const NEEDS_SESSION: bool = false;
 
     /// Returns the limit that a request counts against.
     fn policy(method: &Method) -> Policy {
@@ -48,6 +50,14 @@ impl Right for Chat {
     fn policy(method: &Method) -> Policy {
         if method.is_safe() { Policy::Reads } else { Policy::Chat }
     }
+}
+
+/// A person who is signed in with a browser.
+pub(crate) enum Person {}
+
+impl Right for Person {
+    const SCOPE: Option<Scope> = Some(Scope::Account);
+    const NEEDS_SESSION: bool = true;
 }
 
 /// An operator, with `account` where it is a key.

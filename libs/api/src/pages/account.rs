@@ -19,7 +19,7 @@ use serde::Deserialize;
 use super::{Form, Visitor, filled, page, when};
 use crate::{
     ApiError, ApiResult, ApiState,
-    caller::{Account, Caller},
+    caller::{Caller, Person},
     extract::Path,
     limits::{Policy, Subject},
 };
@@ -50,7 +50,7 @@ enum Notice {
     Failed(ApiError),
 }
 
-async fn show(caller: Caller<Account>, State(state): State<ApiState>) -> ApiResult<Response> {
+async fn show(caller: Caller<Person>, State(state): State<ApiState>) -> ApiResult<Response> {
     render(&state, &caller, Notice::None).await
 }
 
@@ -63,7 +63,7 @@ struct NewInstanceForm {
 }
 
 async fn create_instance(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     Form(form): Form<NewInstanceForm>,
 ) -> ApiResult<Response> {
@@ -80,7 +80,7 @@ async fn create_instance(
 }
 
 async fn command(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     ids: Path<(InstanceId, String)>,
 ) -> ApiResult<Response> {
@@ -102,12 +102,12 @@ struct NewKeyForm {
 }
 
 async fn mint_key(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     Form(form): Form<NewKeyForm>,
 ) -> ApiResult<Response> {
     let wish = NewKey { name: form.name, scopes: None, instance_ids: None, ip_allow: None, expires_at: None };
-    let may_give = caller.identity().principal.scopes;
+    let may_give = caller.identity().may_give();
     let notice = match state.control().accounts().mint_key(&caller.actor(), may_give, wish).await {
         Ok((row, secret)) => Notice::Minted { name: row.name, secret: secret.expose().to_owned() },
         Err(error) => Notice::Failed(error.into()),
@@ -116,7 +116,7 @@ async fn mint_key(
 }
 
 async fn revoke_key(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     id: Path<ApiKeyId>,
 ) -> ApiResult<Response> {
@@ -130,7 +130,7 @@ struct RedeemForm {
 }
 
 async fn redeem(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     Form(form): Form<RedeemForm>,
 ) -> ApiResult<Response> {
@@ -146,7 +146,7 @@ async fn redeem(
 }
 
 async fn end_session(
-    caller: Caller<Account>,
+    caller: Caller<Person>,
     State(state): State<ApiState>,
     id: Path<SessionId>,
 ) -> ApiResult<Response> {
@@ -155,14 +155,14 @@ async fn end_session(
 }
 
 /// Shows the page anew after a change, so that a reload repeats nothing; says why where there was none.
-async fn answer(state: &ApiState, caller: &Caller<Account>, outcome: ApiResult<()>) -> ApiResult<Response> {
+async fn answer(state: &ApiState, caller: &Caller<Person>, outcome: ApiResult<()>) -> ApiResult<Response> {
     match outcome {
         Ok(()) => Ok(Redirect::to("/account").into_response()),
         Err(error) => render(state, caller, Notice::Failed(error)).await,
     }
 }
 
-async fn render(state: &ApiState, caller: &Caller<Account>, notice: Notice) -> ApiResult<Response> {
+async fn render(state: &ApiState, caller: &Caller<Person>, notice: Notice) -> ApiResult<Response> {
     let (db, tenant, now) = (state.control().db(), caller.tenant(), state.control().now());
     let user =
         db.lookup_user(tenant).await?.ok_or_else(|| ApiError::unauthorized("This account is gone."))?;

@@ -44,6 +44,38 @@ pub struct PatchKey {
     pub expires_at: Option<Option<Timestamp>>,
 }
 
+/// What the maker of a key may give: a key is never more than its maker.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    pub(super) scopes: Scopes,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) ip_allow: Option<IpAllow>,
+}
+
+impl From<Scopes> for Grant {
+    /// A person's, which has no end and comes from anywhere.
+    fn from(scopes: Scopes) -> Self {
+        Self { scopes, expires_at: None, ip_allow: None }
+    }
+}
+
+impl Grant {
+    fn check(&self, rights: &ApiKeyChange) -> Result<(), ControlError> {
+        valid_scopes(rights.scopes, self.scopes)?;
+        if self.expires_at.is_some_and(|own| rights.expires_at.is_none_or(|end| end > own)) {
+            return Err(invalid("expires_at", "you cannot give more time than your own key has"));
+        }
+        let is_within = |own: &IpAllow| {
+            let texts = rights.ip_allow.as_deref();
+            texts.is_some_and(|texts| IpAllow::parse(texts).is_ok_and(|blocks| own.covers(&blocks)))
+        };
+        if !self.ip_allow.as_ref().is_none_or(is_within) {
+            return Err(invalid("ip_allow", "you cannot give more addresses than your own key has"));
+        }
+        Ok(())
+    }
+}
+
 /// A rotation: another secret for the same rights.
 #[derive(Debug)]
 pub struct Rotated {
@@ -56,26 +88,30 @@ pub struct Rotated {
 }
 
 impl Accounts {
-    /// Makes a key that may at most do what its maker may (`may_give`). The secret is shown once.
+    /// Makes a key that may at most do what its maker may (`may_give`), for as long and from where it may. The secret is
+    /// shown once.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] by field, [`ControlError::Conflict`] where the account has too many keys.
     pub async fn mint_key(
         &self,
         actor: &Actor,
-        may_give: Scopes,
+        may_give: impl Into<Grant>,
         wish: NewKey,
     ) -> Result<(ApiKeyRow, ApiKeySecret), ControlError> {
-        let now = self.now();
-        let granted = || Scopes::key_default().iter().filter(|scope| may_give.contains(*scope)).collect();
+        let (now, may_give): (_, Grant) = (self.now(), may_give.into());
+        let granted =
+            || Scopes::key_default().iter().filter(|scope| may_give.scopes.contains(*scope)).collect();
         let scopes = wish.scopes.unwrap_or_else(granted);
+        let ip_allow = wish.ip_allow.or_else(|| may_give.ip_allow.as_ref().map(IpAllow::to_texts));
         let rights = ApiKeyChange {
             name: valid_name(&wish.name)?,
-            scopes: valid_scopes(scopes, may_give)?,
+            scopes: valid_scopes(scopes, may_give.scopes)?,
             instance_ids: self.valid_instances(actor.tenant, wish.instance_ids).await?,
-            ip_allow: valid_blocks(wish.ip_allow)?,
-            expires_at: valid_end(wish.expires_at, now)?,
+            ip_allow: valid_blocks(ip_allow)?,
+            expires_at: valid_end(wish.expires_at.or(may_give.expires_at), now)?,
         };
+        may_give.check(&rights)?;
         let mut tx = self.db.write().await?;
         if tx.count_api_keys(actor.tenant, now).await?.0 >= MAX_KEYS {
             return Err(ControlError::Conflict(format!(
@@ -95,17 +131,17 @@ impl Accounts {
     pub async fn patch_key(
         &self,
         actor: &Actor,
-        may_give: Scopes,
+        may_give: impl Into<Grant>,
         id: ApiKeyId,
         patch: PatchKey,
     ) -> Result<ApiKeyRow, ControlError> {
-        let now = self.now();
+        let (now, may_give): (_, Grant) = (self.now(), may_give.into());
         let is_name_only = patch.scopes.is_none()
             && patch.instance_ids.is_none()
             && patch.ip_allow.is_none()
             && patch.expires_at.is_none();
         let name = patch.name.as_deref().map(valid_name).transpose()?;
-        let scopes = patch.scopes.map(|scopes| valid_scopes(scopes, may_give)).transpose()?;
+        let scopes = patch.scopes.map(|scopes| valid_scopes(scopes, may_give.scopes)).transpose()?;
         let instance_ids = match patch.instance_ids {
             Some(ids) => Some(self.valid_instances(actor.tenant, ids).await?),
             None => None,
@@ -115,10 +151,6 @@ impl Accounts {
 
         let mut tx = self.db.write().await?;
         let row = tx.lookup_api_key(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
-        // Whoever changes a key's limits gives its rights anew.
-        if !is_name_only {
-            valid_scopes(scopes.unwrap_or(row.scopes), may_give)?;
-        }
         let to = ApiKeyChange {
             name: name.unwrap_or(row.name),
             scopes: scopes.unwrap_or(row.scopes),
@@ -126,6 +158,10 @@ impl Accounts {
             ip_allow: ip_allow.unwrap_or(row.ip_allow.map(|Json(blocks)| blocks)),
             expires_at: expires_at.unwrap_or(row.expires_at),
         };
+        // Whoever changes a key's limits gives its rights anew.
+        if !is_name_only {
+            may_give.check(&to)?;
+        }
         let row = tx.update_api_key(actor.tenant, id, &to).await?.ok_or(ControlError::NotFound)?;
         tx.insert_audit(&actor.entry("key.update", id, now)).await?;
         if !is_name_only {
@@ -142,7 +178,7 @@ impl Accounts {
     pub async fn rotate_key(
         &self,
         actor: &Actor,
-        may_give: Scopes,
+        may_give: impl Into<Grant>,
         id: ApiKeyId,
         overlap: Duration,
     ) -> Result<Rotated, ControlError> {
@@ -152,10 +188,9 @@ impl Accounts {
                 format!("give at most {} seconds", MAX_OVERLAP.as_secs()),
             ));
         }
-        let now = self.now();
+        let (now, may_give): (_, Grant) = (self.now(), may_give.into());
         let mut tx = self.db.write().await?;
         let old = tx.lookup_api_key(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
-        valid_scopes(old.scopes, may_give)?;
         valid_end(old.expires_at, now)
             .map_err(|_| ControlError::Conflict("the key has expired; make a new one".into()))?;
         let rights = ApiKeyChange {
@@ -165,6 +200,7 @@ impl Accounts {
             ip_allow: old.ip_allow.map(|Json(blocks)| blocks),
             expires_at: old.expires_at,
         };
+        may_give.check(&rights)?;
         let (new, secret) = insert(&mut tx, actor.tenant, rights.clone(), now).await?;
         let old = if overlap.is_zero() {
             tx.revoke_api_key(actor.tenant, id, now).await?;

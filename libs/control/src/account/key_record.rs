@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use reef_auth::{Caller, Credential, IpAllow, api_key::hashes_match};
 use reef_db::{ApiKeyRow, Json};
-use reef_model::{Timestamp, UserId};
+use reef_model::{ApiKeyId, Timestamp, UserId};
 
-use super::Accounts;
+use super::{Accounts, Grant};
 use crate::ControlError;
 
 /// A key as authentication needs it. To be cached for at most a minute, and dropped when a revocation names it.
@@ -58,6 +58,11 @@ impl KeyRecord {
         self.expires_at
     }
 
+    /// Returns what may be given with this key.
+    pub fn grant(&self) -> Grant {
+        Grant { scopes: self.caller.scopes, expires_at: self.expires_at, ip_allow: self.ip_allow.clone() }
+    }
+
     /// Decides whether the key may be used now from `ip`. Allocates nothing.
     ///
     /// # Errors
@@ -82,6 +87,18 @@ impl Accounts {
     pub async fn lookup_key(&self, hash: &[u8; 32]) -> Result<Option<KeyRecord>, ControlError> {
         let row = self.db.lookup_api_key_by_hash(hash).await?;
         Ok(row.filter(|row| hashes_match(&row.secret_hash, hash)).map(|row| KeyRecord::new(&row)))
+    }
+
+    /// Returns the tenant's key with this id; `None`: unknown or revoked. One query.
+    ///
+    /// # Errors
+    /// [`ControlError::Db`].
+    pub async fn lookup_key_by_id(
+        &self,
+        tenant: UserId,
+        id: ApiKeyId,
+    ) -> Result<Option<KeyRecord>, ControlError> {
+        Ok(self.db.lookup_api_key(tenant, id).await?.map(|row| KeyRecord::new(&row)))
     }
 
     /// Tells whether a credential still holds: to decide what becomes of what was opened with it.

@@ -20,7 +20,7 @@ use reef_model::{ActorKind, Clock, Role, Timestamp, UserId};
 
 pub use invite::InviteTerms;
 pub(crate) use invite::redeem;
-pub use key::{NewKey, PatchKey, Rotated};
+pub use key::{Grant, NewKey, PatchKey, Rotated};
 pub use key_record::{KeyRecord, KeyRefused};
 pub use session::{DbSessionStore, SignedIn};
 pub use sign_in::{DEFAULT_OPERATOR_EMAIL, FirstOperator, SignUp};

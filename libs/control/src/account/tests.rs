@@ -248,6 +248,31 @@ both_engines! {
         assert_eq!(world.revoked().await, [strong.id.as_uuid()]);
     }
 
+    async fn a_key_gives_no_longer_and_from_no_more_places_than_it_may_itself(database: TestDatabase) {
+        let world = World::open(&database).await;
+        let (accounts, user) = (&world.accounts, world.user("a@x.test").await);
+        let end = accounts.now() + Duration::from_secs(3600);
+        let scopes = Some(Scopes::from_iter([Scope::Account]));
+        let limits = NewKey { scopes, expires_at: Some(end), ip_allow: Some(vec!["10.0.0.0/8".into()]), ..named("k") };
+        let (own, secret) = accounts.mint_key(&user, Scopes::all(), limits).await.unwrap();
+        let may_give = accounts.lookup_key(&secret.hash()).await.unwrap().unwrap().grant();
+
+        let plain = NewKey { scopes, ..named("heir") };
+        let (heir, _) = accounts.mint_key(&user, may_give.clone(), plain.clone()).await.unwrap();
+        assert_eq!((heir.expires_at, &heir.ip_allow), (own.expires_at, &own.ip_allow), "what is left out is inherited");
+        let later = NewKey { expires_at: Some(end + Duration::from_secs(1)), ..plain.clone() };
+        let wider = NewKey { ip_allow: Some(vec!["10.1.0.0/16".into(), "11.0.0.1".into()]), ..plain.clone() };
+        for (field, wish) in [("expires_at", later), ("ip_allow", wider)] {
+            let refused = accounts.mint_key(&user, may_give.clone(), wish).await;
+            assert!(matches!(refused, Err(ControlError::Invalid { field: f, .. }) if f == field), "{field}: {refused:?}");
+        }
+        let lift = PatchKey { expires_at: Some(None), ..Default::default() };
+        assert!(accounts.patch_key(&user, may_give.clone(), own.id, lift).await.is_err());
+        let (free, _) = accounts.mint_key(&user, Scopes::all(), plain).await.unwrap();
+        assert!(accounts.rotate_key(&user, may_give.clone(), free.id, Duration::ZERO).await.is_err());
+        accounts.rotate_key(&user, may_give, own.id, Duration::ZERO).await.unwrap();
+    }
+
     async fn limits_of_a_key_are_checked_and_kept(database: TestDatabase) {
         let world = World::open(&database).await;
         let (accounts, user) = (&world.accounts, world.user("a@x.test").await);

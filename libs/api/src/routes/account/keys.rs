@@ -87,7 +87,7 @@ async fn mint(
         ip_allow: body.ip_allow,
         expires_at: body.expires_at,
     };
-    let may_give = caller.identity().principal.scopes;
+    let may_give = caller.identity().may_give();
     let (row, secret) = state.control().accounts().mint_key(&caller.actor(), may_give, wish).await?;
     let minted = MintedKey { key: row.into(), secret: secret.expose().to_owned() };
     Ok((StatusCode::CREATED, Json(minted)).into_response())
@@ -160,7 +160,7 @@ async fn patch(
         ip_allow: body.ip_allow,
         expires_at: body.expires_at,
     };
-    let may_give = caller.identity().principal.scopes;
+    let may_give = caller.identity().may_give();
     Ok(Json(state.control().accounts().patch_key(&caller.actor(), may_give, id, change).await?.into()))
 }
 
@@ -208,7 +208,7 @@ async fn rotate(
         return Err(ApiError::invalid([("overlap_seconds", "give at most 604800 (a week)".to_owned())]));
     }
     let overlap = Duration::from_secs(u64::from(body.overlap_seconds));
-    let may_give = caller.identity().principal.scopes;
+    let may_give = caller.identity().may_give();
     let rotated = state.control().accounts().rotate_key(&caller.actor(), may_give, id, overlap).await?;
     let minted = MintedKey { key: rotated.new.into(), secret: rotated.secret.expose().to_owned() };
     Ok((StatusCode::CREATED, Json(minted)).into_response())
