@@ -62,7 +62,11 @@ impl Platform {
             model_access: Arc::new(ModelSockets(models.clone())),
             secrets: SecretBox::new(&key, &[]),
             replica: format!("{}-{}", std::process::id(), RequestId::generate()),
-            policy: Policy { restore_window: config.instance.restore_window, ..Policy::default() },
+            policy: Policy {
+                restore_window: config.instance.restore_window,
+                offered_images: config.instance.offered_images.clone(),
+                ..Policy::default()
+            },
         });
         let api = ApiState::new(ApiParts {
             control: control.clone(),

@@ -156,6 +156,8 @@ pub enum ProcessNetwork {
 pub struct Instance {
     /// The image; none: the one built for this version.
     pub image: Option<String>,
+    /// Images that owners may choose beside it.
+    pub offered_images: Vec<String>,
     /// OpenClaw's version; none: the pinned one.
     pub openclaw_version: Option<String>,
     /// Directory with `node_modules/openclaw` and its Node; none: `.cache/openclaw/current`.

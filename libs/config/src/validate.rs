@@ -49,6 +49,7 @@ pub(crate) fn config(mut layers: Layers, problems: &mut Vec<String>) -> Option<C
         },
         instance: Instance {
             image: layers.text("instance.image"),
+            offered_images: layers.list("instance.offered_images"),
             openclaw_version: layers.text("instance.openclaw_version"),
             openclaw_dir: layers.text("instance.openclaw_dir").map(PathBuf::from),
             restore_window: Duration::from_secs(check.number("instance.restore_window_seconds")),

@@ -49,6 +49,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     open("process.allow_bare", "REEF_ALLOW_BARE"),
     open("process.network", "REEF_PROCESS_NETWORK"),
     alias("OPENCLAW_IMAGE", open("instance.image", "REEF_INSTANCE_IMAGE")),
+    open("instance.offered_images", "REEF_OFFERED_IMAGES"),
     open("instance.openclaw_version", "REEF_OPENCLAW_VERSION"),
     open("instance.openclaw_dir", "REEF_OPENCLAW_DIR"),
     open("instance.bin", "REEF_INSTANCE_BIN"),

@@ -49,13 +49,19 @@ pub trait ModelAccess: Send + Sync + 'static {
 pub struct Policy {
     /// How long a deleted instance can be restored.
     pub restore_window: Duration,
+    /// Images that owners may choose beside the runtime's default.
+    pub offered_images: Vec<String>,
     /// Idle time before sleep where the owner chose none.
     pub idle_timeout: Duration,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { restore_window: Duration::from_secs(7 * 24 * 3600), idle_timeout: Duration::from_secs(3600) }
+        Self {
+            restore_window: Duration::from_secs(7 * 24 * 3600),
+            offered_images: Vec::new(),
+            idle_timeout: Duration::from_secs(3600),
+        }
     }
 }
 

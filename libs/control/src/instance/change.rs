@@ -50,6 +50,10 @@ impl Verb {
     ) -> Result<IntentChange, ControlError> {
         let is_deleted = row.desired == Desired::Deleted;
         match self {
+            // What is over is being purged, whether or not that has begun.
+            Self::Restore if is_deleted && row.purge_at.is_none_or(|at| at <= now) => {
+                Err(ControlError::Conflict("the restore window is over; the data is gone".into()))
+            }
             Self::Restore if is_deleted => Ok(IntentChange::to(Desired::Stopped)),
             Self::Restore => {
                 Err(ControlError::Conflict("the instance is not deleted; there is nothing to restore".into()))
