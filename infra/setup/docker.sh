@@ -33,10 +33,13 @@ start() {
     exec 9>"$state/lock"
     flock 9
     ! answers || return 0
-    if pgrep -x dockerd >/dev/null; then
-        wait_for_answer || die "a dockerd runs but does not answer on $socket"
-        return
-    fi
+    # One runs already: it is coming up, or on its way out.
+    local deadline=$((SECONDS + 60))
+    while pgrep -x dockerd >/dev/null; do
+        ! answers || return 0
+        [ $SECONDS -lt $deadline ] || die "a dockerd runs but does not answer on $socket"
+        sleep 0.2
+    done
     [ "$(id -u)" = 0 ] || die "no Docker Engine answers on $socket" "sudo systemctl start docker, or run as root"
     local dockerd
     dockerd=$(PATH=$PATH:/usr/sbin:/sbin command -v dockerd) || die "dockerd is not installed" "apt-get install docker.io"
