@@ -25,11 +25,11 @@ test: setup-test ## all checks and tests, against the real OpenClaw and a real D
 	@$(MAKE) lint
 	@$(step) build cargo build --workspace --bins
 	@$(step) image infra/images/build.sh dev
+	@$(step) doctests cargo test --quiet --workspace --doc
 	@REEF_BIN=$(CURDIR)/target/debug/reef \
 		REEF_INSTANCE_BIN=$(CURDIR)/target/debug/reef-instance \
 		REEF_INSTANCE_IMAGE=reef-instance:dev \
 		$(step) tests cargo nextest run --workspace
-	@$(step) doctests cargo test --quiet --workspace --doc
 
 lint: setup-cargo ## format, clippy, documentation, licences and sources of dependencies
 	@$(step) format cargo fmt --all --check
