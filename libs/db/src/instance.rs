@@ -203,14 +203,6 @@ statements! {
         )),
         [tenant, page.bound(), page.limit];
 
-    /// Returns a page of the tenant's soft-deleted instances that are not purged yet, newest first.
-    pub Db.list_deleted_instances(tenant: UserId, page: Page) -> Vec<InstanceRow>
-        = Sql::same(concat!(
-            "SELECT ", columns!(), " FROM instances WHERE user_id = $1 AND id < $2 AND deleted_at IS NOT NULL \
-             ORDER BY id DESC LIMIT $3"
-        )),
-        [tenant, page.bound(), page.limit];
-
     /// Returns every instance that is not purged, oldest first, from behind `after`.
     pub Db.list_instances_any(after: Option<InstanceId>, limit: i64) -> Vec<InstanceRow>
         = Sql::same(concat!("SELECT ", columns!(), " FROM instances WHERE id > $1 ORDER BY id LIMIT $2")),
@@ -227,14 +219,6 @@ statements! {
              OR purge_at <= $1) ORDER BY updated_at, id LIMIT $2"
         )),
         [now, limit];
-
-    /// Returns how many instances are not deleted: all, and those that are ready.
-    pub Db.count_instances() -> One<(i64, i64)>
-        = Sql::same(
-            "SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN status = 'ready' THEN 1 ELSE 0 END), 0) AS BIGINT) \
-             FROM instances WHERE deleted_at IS NULL"
-        ),
-        [];
 
     /// Returns an instance of `tenant` and keeps other transactions from changing it until this one ends.
     pub Tx.lookup_instance(tenant: UserId, id: InstanceId) -> Option<InstanceRow>

@@ -9,7 +9,7 @@ use super::{
     create::{valid_env, valid_idle_timeout, valid_name},
     operation::insert_operation,
 };
-use crate::{Actor, Control, ControlError, EventKind};
+use crate::{Actor, Control, ControlError, EventKind, Lease};
 
 /// A verb that changes what the owner wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +175,9 @@ impl Control {
     }
 
     /// Removes the row of an instance whose data is gone; the last act of the reconciler.
-    pub(crate) async fn purge(&self, row: &InstanceRow) -> Result<(), ControlError> {
+    pub(crate) async fn purge(&self, lease: &Lease, row: &InstanceRow) -> Result<(), ControlError> {
         let mut tx = self.db().write().await?;
+        lease.fence(&mut tx).await?;
         tx.purge_instance(row.id).await?;
         tx.insert_audit(&Actor::system(row.user_id).entry("instance.purge", row.id, self.now())).await?;
         tx.commit().await?;

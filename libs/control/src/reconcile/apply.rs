@@ -81,7 +81,7 @@ async fn take_steps(
             Step::Purge => {
                 control.runtime().remove(id).await?;
                 control.model_access().release(id);
-                control.purge(&seen.row).await?;
+                control.purge(lease, &seen.row).await?;
                 return Ok(None);
             }
         }
