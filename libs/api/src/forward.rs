@@ -9,7 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use axum::{body::Body, extract::Request, response::Response};
-use http::{HeaderName, HeaderValue, header, uri::PathAndQuery};
+use http::{HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
 use http_body_util::Limited;
 use reef_control::{Control, ControlError, instance::Upstream};
 use reef_door::ErrorCode;
@@ -22,7 +22,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use crate::{ApiError, ApiResult, ApiState, caller::Right, instance_route::InstanceRoute};
 
 /// Attachments of 15 MiB in base64, and the message.
-const MAX_BODY_BYTES: usize = 24 << 20;
+const MAX_JSON_BYTES: usize = 24 << 20;
 const MAX_HOLD: Duration = Duration::from_secs(60);
 const MAX_HELD: u32 = 64;
 /// Another replica's work is not told here: look this often while holding.
@@ -68,7 +68,42 @@ impl Drop for Hold<'_> {
     }
 }
 
-/// Sends the request to `path` on the instance's door; the query goes along.
+/// How the requests of a route are passed on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Way {
+    head_timeout: Duration,
+    max_body_bytes: Option<usize>,
+}
+
+impl Way {
+    /// The door answers with what it has at hand.
+    pub(crate) const PROMPT: Self = Self::within(Duration::from_secs(30));
+    /// The door answers at once and then streams events.
+    pub(crate) const STREAM: Self = Self::PROMPT;
+    /// The door works for the request, and itself bounds how long: by the longest `timeout_seconds` of a turn, and some.
+    pub(crate) const WORK: Self = Self::within(Duration::from_secs(3_660));
+    /// Bytes of any number, either way.
+    pub(crate) const BYTES: Self = Self { max_body_bytes: None, ..Self::WORK };
+
+    /// The door answers within so long.
+    pub(crate) const fn within(head_timeout: Duration) -> Self {
+        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES) }
+    }
+}
+
+/// Returns the path on the door: what follows the instance's id, and the query.
+fn path_on_door(uri: &Uri) -> ApiResult<PathAndQuery> {
+    let on_instance =
+        uri.path().strip_prefix("/api/instances/").and_then(|rest| rest.find('/').map(|at| &rest[at..]));
+    let path = on_instance.ok_or_else(|| ApiError::internal("the route is not one of an instance"))?;
+    let whole = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::try_from(whole).map_err(ApiError::internal)
+}
+
+/// Sends the request to the instance's door, at the path that follows the instance's id; the query goes along.
 ///
 /// A request for an instance that is coming up is held until it is ready, for at most a minute.
 ///
@@ -77,16 +112,11 @@ impl Drop for Hold<'_> {
 pub(crate) async fn forward<R: Right>(
     state: &ApiState,
     route: &InstanceRoute<R>,
-    path: &str,
-    head_timeout: Duration,
+    way: Way,
     request: Request,
 ) -> ApiResult<Response> {
+    let path = path_on_door(request.uri())?;
     let upstream = ready(state, route).await?;
-    let path = match request.uri().query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path.to_owned(),
-    };
-    let path = PathAndQuery::try_from(path).map_err(ApiError::internal)?;
     let door = reef_proxy::Upstream::new(
         &route.id.to_string(),
         upstream.generation,
@@ -101,17 +131,14 @@ pub(crate) async fn forward<R: Right>(
         text(route.caller.context().request_id().to_owned())?,
         route.caller.identity().revoked().clone(),
     );
-    call.head_timeout = head_timeout;
+    call.head_timeout = way.head_timeout;
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if length.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
-        return Err(too_large());
-    }
-    // A body of unknown length is counted on its way.
-    let request = if length.is_some() {
-        request
-    } else {
-        request.map(|body| Body::new(Limited::new(body, MAX_BODY_BYTES)))
+    let request = match (way.max_body_bytes, length) {
+        (Some(max), Some(length)) if max < length => return Err(too_large()),
+        (None, _) | (_, Some(_)) => request,
+        // A body of unknown length is counted on its way.
+        (Some(max), None) => request.map(|body| Body::new(Limited::new(body, max))),
     };
     let mut response =
         state.pipe().forward(request, &call).await.map_err(|error| refuse(error, &upstream))?.map(Body::new);
@@ -189,7 +216,10 @@ pub(crate) fn not_ready(upstream: &Upstream) -> ApiError {
 }
 
 fn too_large() -> ApiError {
-    ApiError::new(ErrorCode::PayloadTooLarge, "The body may have 24 MiB, attachments included.")
+    ApiError::new(
+        ErrorCode::PayloadTooLarge,
+        "The body may have 24 MiB, attachments included; larger files go to …/files/content as they are.",
+    )
 }
 
 fn revoked() -> ApiError {

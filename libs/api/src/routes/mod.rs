@@ -1,7 +1,8 @@
 //! One operation, or one small resource, per file. A handler that is not documented cannot be mounted.
 //!
 //! To add a route: a file here with its handler, its `utoipa::path` and the marks `x-reef-scope`, `x-reef-wakes` and, for
-//! streams, `x-reef-kind`; name it in [`all`]; write the document anew (`openapi.rs` says how).
+//! streams, `x-reef-kind`; name it in [`all`]; write the document anew (`openapi.rs` says how). A route that the instance
+//! answers is declared with `passed_on!` (`pass.rs`).
 
 mod account;
 mod admin;
@@ -9,6 +10,7 @@ mod chat;
 mod discovery;
 mod instances;
 mod operations;
+mod pass;
 
 use utoipa_axum::router::OpenApiRouter;
 

@@ -11,7 +11,10 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
-    ApiResult, ApiState, caller::InstancesRead, extract::Json, forward::forward,
+    ApiResult, ApiState,
+    caller::InstancesRead,
+    extract::Json,
+    forward::{Way, forward},
     instance_route::InstanceRoute,
 };
 
@@ -96,8 +99,8 @@ async fn look(state: &ApiState, route: &InstanceRoute<InstancesRead>) -> ApiResu
 
 async fn probe(state: &ApiState, route: &InstanceRoute<InstancesRead>) -> Option<DoorStatus> {
     let look = async {
-        let response =
-            forward(state, route, "/status", PROBE_TIMEOUT, Request::new(Body::empty())).await.ok()?;
+        let request = Request::get(format!("/api/instances/{}/status", route.id)).body(Body::empty()).ok()?;
+        let response = forward(state, route, Way::within(PROBE_TIMEOUT), request).await.ok()?;
         let bytes = axum::body::to_bytes(response.into_body(), MAX_STATUS_BYTES).await.ok()?;
         serde_json::from_slice(&bytes).ok()
     };
