@@ -46,7 +46,7 @@ images: setup-cargo ## the release images, reef and reef-instance (BASE=debian:b
 bench: setup-cargo ## side by side with nginx; numbers for docs/performance.md
 	@infra/setup/packages.sh bench
 	@cargo build --release -p reef
-	@cargo bench -p reef-tests --bench bench
+	@cargo run --quiet --release -p reef-bench
 
 clean: ## remove what was built; .cache (OpenClaw, base image) and data stay
 	@cargo clean

@@ -31,9 +31,9 @@ enum Role {
     /// The tenant's side; started by the door, told everything over standard input.
     #[command(hide = true)]
     Hands,
-    /// Run a command that dies with its parent.
+    /// Run a command and stand over everything that it starts.
     #[command(hide = true)]
-    Leash(process::LeashArgs),
+    Shepherd(hands::shepherd::Args),
     /// Print, as one line of JSON, which ways of keeping hands apart work on this machine.
     ProbeSandbox,
 }
@@ -42,7 +42,10 @@ fn main() -> ExitCode {
     let result = match Cli::parse().role {
         Role::Door(args) => door::main(*args),
         Role::Hands => hands::main(),
-        Role::Leash(args) => process::leash(&args),
+        Role::Shepherd(args) => match hands::shepherd::main(&args) {
+            Ok(ended) => return ended,
+            Err(error) => Err(error),
+        },
         Role::ProbeSandbox => isolation::probe::main(),
     };
     match result {

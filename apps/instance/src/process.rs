@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io,
-    os::unix::process::CommandExt,
     path::Path,
     time::{Duration, Instant},
 };
@@ -19,6 +18,8 @@ use nix::{
     },
     unistd::Pid,
 };
+
+use crate::wire::work::End;
 
 /// Makes this process unreadable for others of its user: no core, no ptrace, no `/proc/PID/{mem,environ,fd}`; and
 /// what it makes is for its user only.
@@ -66,12 +67,26 @@ pub(crate) fn kill_descendants(limit: Duration) {
     }
 }
 
-/// Reaps every child that has ended; calls `ended` with each one's exit status, or 128 + signal.
-pub(crate) fn reap(mut ended: impl FnMut(Pid, i32)) {
+/// Kills everything below `root` once; tells whether there was anything.
+///
+/// To be repeated until there is not: what was killed may just have started something. `root` must be a subreaper that
+/// reaps, so that nothing gets out from under it.
+pub(crate) fn kill_below(root: Pid) -> bool {
+    let below = descendants(root);
+    for pid in &below {
+        let _ = kill(*pid, Signal::SIGKILL);
+    }
+    !below.is_empty()
+}
+
+/// Reaps every child that has ended; calls `ended` with how each one did.
+pub(crate) fn reap(mut ended: impl FnMut(Pid, End)) {
     loop {
         match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::Exited(pid, code)) => ended(pid, code),
-            Ok(WaitStatus::Signaled(pid, signal, _)) => ended(pid, 128 + signal as i32),
+            Ok(WaitStatus::Exited(pid, code)) => ended(pid, End { code: Some(code), signal: None }),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                ended(pid, End { code: None, signal: Some(signal as i32) });
+            }
             Ok(WaitStatus::StillAlive) | Err(_) => return,
             Ok(_) => {}
         }
@@ -103,21 +118,6 @@ fn descendants(root: Pid) -> Vec<Pid> {
 fn parent_of(process: &Path) -> Option<i32> {
     let stat = std::fs::read_to_string(process.join("stat")).ok()?;
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// The command of [`leash`].
-#[derive(clap::Args)]
-pub(crate) struct LeashArgs {
-    /// What to run.
-    #[arg(required = true, trailing_var_arg = true)]
-    command: Vec<std::ffi::OsString>,
-}
-
-/// Becomes the command, after asking the kernel to kill it when its parent dies.
-pub(crate) fn leash(args: &LeashArgs) -> anyhow::Result<()> {
-    prctl::set_pdeathsig(Signal::SIGKILL)?;
-    let error = std::process::Command::new(&args.command[0]).args(&args.command[1..]).exec();
-    Err(anyhow::Error::new(error).context(format!("cannot run {}", args.command[0].display())))
 }
 
 #[cfg(test)]

@@ -3,9 +3,14 @@
 //! The channel is a `SOCK_SEQPACKET` socketpair whose one end is hands' standard input, so nothing is ever on a command
 //! line or in an environment, and a message arrives whole or not at all. Listeners travel with it (`SCM_RIGHTS`,
 //! unix(7)): the door hands over the one it dials the gateway on, hands gives back those the door must serve inside
-//! the sandbox's network. The end of the channel is the end of the other side.
+//! the sandbox's network. The end of the channel is the end of the other side. Of the same kind is the *work channel*
+//! ([`work`]), on which the door asks for files, terminals and processes.
+
+pub(crate) mod files;
+pub(crate) mod work;
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     io::{self, IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -29,7 +34,7 @@ const MAX_FDS: usize = 253;
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum ToHands {
-    /// The first message, with the gateway's listener.
+    /// The first message, with the gateway's listener and hands' end of the work channel.
     Start(Box<Start>),
     /// Start the gateway; it does not run.
     RunGateway,
@@ -122,7 +127,7 @@ impl Channel {
     /// Safe: a message that was not returned stays.
     pub(crate) async fn recv<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
         let received = self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd(), false)).await?;
-        received.map(|(bytes, _)| parse(&bytes)).transpose()
+        Ok(received.map(|(message, _)| message))
     }
 
     /// Receives a message and the descriptors that came with it.
@@ -130,8 +135,7 @@ impl Channel {
     /// # Cancel safety
     /// As [`Channel::recv`].
     pub(crate) async fn recv_with_fds<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-        let received = self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd(), true)).await?;
-        received.map(|(bytes, fds)| Ok((parse(&bytes)?, fds))).transpose()
+        self.0.async_io(Interest::READABLE, || receive_now(self.0.as_fd(), true)).await
     }
 }
 
@@ -139,11 +143,7 @@ impl Channel {
 pub(crate) fn recv_blocking<T: DeserializeOwned>(
     fd: BorrowedFd<'_>,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    receive_now(fd, true)?.map(|(bytes, fds)| Ok((parse(&bytes)?, fds))).transpose()
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    receive_now(fd, true)
 }
 
 fn send_now(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -154,32 +154,42 @@ fn send_now(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Res
     Ok(())
 }
 
-fn receive_now(fd: BorrowedFd<'_>, take_fds: bool) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
-    let mut bytes = vec![0u8; MAX_MESSAGE];
-    let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
-    let mut fds = Vec::new();
-    let (length, is_cut) = {
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        // Without room for control data the kernel drops descriptors instead of installing them.
-        let control = take_fds.then_some(&mut space[..]);
-        let message = recvmsg::<()>(fd.as_raw_fd(), &mut parts, control, MsgFlags::MSG_CMSG_CLOEXEC)?;
-        if take_fds {
-            for control in message.cmsgs()? {
-                if let ControlMessageOwned::ScmRights(raw) = control {
-                    fds.extend(raw.into_iter().map(own));
+thread_local! {
+    /// Where messages are received: a thread takes one at a time.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; MAX_MESSAGE].into_boxed_slice());
+}
+
+fn receive_now<T: DeserializeOwned>(
+    fd: BorrowedFd<'_>,
+    take_fds: bool,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
+        let mut fds = Vec::new();
+        let (length, is_cut) = {
+            let mut parts = [IoSliceMut::new(buffer)];
+            // Without room for control data the kernel drops descriptors instead of installing them.
+            let control = take_fds.then_some(&mut space[..]);
+            let message = recvmsg::<()>(fd.as_raw_fd(), &mut parts, control, MsgFlags::MSG_CMSG_CLOEXEC)?;
+            if take_fds {
+                for control in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(raw) = control {
+                        fds.extend(raw.into_iter().map(own));
+                    }
                 }
             }
+            (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC))
+        };
+        if length == 0 {
+            return Ok(None);
         }
-        (message.bytes, message.flags.contains(MsgFlags::MSG_TRUNC))
-    };
-    if length == 0 {
-        return Ok(None);
-    }
-    if is_cut {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "message too large"));
-    }
-    bytes.truncate(length);
-    Ok(Some((bytes, fds)))
+        if is_cut {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "message too large"));
+        }
+        let message = serde_json::from_slice(&buffer[..length])
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(Some((message, fds)))
+    })
 }
 
 #[expect(

@@ -13,3 +13,6 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 pub const IDEMPOTENT_REPLAYED: &str = "idempotent-replayed";
 /// The id of the last event that an SSE client saw (WHATWG HTML §9.2).
 pub const LAST_EVENT_ID: &str = "last-event-id";
+/// Names a WebSocket between control plane and door, a UUID: `POST /sockets/{uuid}/close` has the door end it with a close
+/// frame and a reason, which only it can put between two frames.
+pub const SOCKET: &str = "x-reef-socket";

@@ -5,11 +5,14 @@
 
 pub mod boot;
 pub mod chat;
+pub mod close;
 pub mod error;
+pub mod files;
 pub mod headers;
 pub mod socket;
 pub mod status;
 
 pub use boot::{Boot, RunDir};
+pub use close::CloseReason;
 pub use error::{ErrorBody, ErrorCode};
 pub use status::{DoorPhase, DoorStatus};

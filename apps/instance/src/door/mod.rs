@@ -2,7 +2,8 @@
 //!
 //! Listens on `out/door.sock`, wants the door's token on every request, serves chat ([`chat`]) and its own status
 //! ([`http`]), relays model calls ([`model`]) and the way out ([`egress`]), and keeps hands and the gateway running
-//! ([`supervisor`]). To add a route that hands serves, pass hands one more listener at start.
+//! ([`supervisor`]). What the tenant's side must do for a route (open a file, start a shell) it is asked for over [`work`];
+//! the door moves the bytes.
 
 mod address;
 mod backoff;
@@ -14,13 +15,15 @@ mod listener;
 mod logs;
 pub(crate) mod model;
 mod prepare;
+mod sockets;
 mod status;
 mod supervisor;
+pub(crate) mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use reef_door::{Boot, DoorPhase, RunDir};
+use reef_door::{Boot, CloseReason, DoorPhase, RunDir};
 use reef_model::{Clock, Isolation, SystemClock};
 use tokio::{
     net::UnixListener,
@@ -122,7 +125,10 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
         status: status.clone(),
         logs: logs.clone(),
     };
-    let app = http::router(routes, chat.clone().router());
+    let work = work::Work::new();
+    let sockets = sockets::Sockets::default();
+    let rooms = chat.clone().router().merge(sockets.clone().router());
+    let app = http::router(routes, rooms);
     let (stop_chat, stop_server, shutdown) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let server = tokio::spawn(serve(listener, app, stop_server.clone()));
@@ -141,6 +147,7 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
         gateway,
         chat: chat.clone(),
         model: model::ModelRelay::new(run_dir.model_socket()),
+        work,
         shutdown: shutdown.clone(),
     };
     let ending = async {
@@ -150,6 +157,7 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
         }
         tracing::info!("going down");
         status.set_phase(DoorPhase::Draining, None);
+        sockets.close_all(&CloseReason::STOPPING);
         chat.drain(Instant::now() + drain).await;
         shutdown.cancel();
     };

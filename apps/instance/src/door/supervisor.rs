@@ -22,7 +22,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{backoff::Backoff, chat::Chat, egress, gateway::Gateway, listener, logs::LogRing, model, status};
+use super::{
+    backoff::Backoff,
+    chat::Chat,
+    egress,
+    gateway::Gateway,
+    listener,
+    logs::LogRing,
+    model, status,
+    work::{Attached, Work},
+};
 use crate::{
     isolation::{self, HandsUser, Layout},
     process,
@@ -60,6 +69,7 @@ pub(crate) struct Supervisor {
     pub(crate) gateway: Arc<Gateway>,
     pub(crate) chat: Arc<Chat>,
     pub(crate) model: Arc<model::ModelRelay>,
+    pub(crate) work: Work,
     /// Cancelled: stop everything.
     pub(crate) shutdown: CancellationToken,
 }
@@ -80,6 +90,8 @@ struct Hands {
     has_gateway: bool,
     /// Serves until dropped.
     _listeners: Vec<listener::Served>,
+    /// Takes calls until dropped.
+    _work: Attached,
 }
 
 impl Supervisor {
@@ -118,6 +130,7 @@ impl Supervisor {
             &trust_env,
         )?;
         let (ours, theirs) = Channel::pair()?;
+        let (our_work, their_work) = Channel::pair()?;
         let listener = self.gateway.listen().context("cannot listen for hands")?;
         let mut command = prepared.command;
         let mut child = command
@@ -145,8 +158,9 @@ impl Supervisor {
             trust_env,
             has_egress,
         }));
-        channel.send(&start, &[listener.as_fd()]).await.context("cannot speak to hands")?;
-        drop(listener);
+        let fds = [listener.as_fd(), their_work.as_fd()];
+        channel.send(&start, &fds).await.context("cannot speak to hands")?;
+        drop((listener, their_work));
         let hello = tokio::select! {
             hello = timeout(HELLO_TIMEOUT, channel.recv_with_fds::<ToDoor>()) => hello,
             _ = child.wait() => Ok(Ok(None)),
@@ -158,7 +172,8 @@ impl Supervisor {
         };
         let listeners =
             self.serve(fds, model_token.into(), has_egress).context("hands sent a wrong hello")?;
-        Ok(Hands { child, channel, has_gateway: false, _listeners: listeners })
+        let work = self.work.attach(Channel::new(our_work)?);
+        Ok(Hands { child, channel, has_gateway: false, _listeners: listeners, _work: work })
     }
 
     fn serve(
@@ -297,9 +312,9 @@ impl Supervisor {
             // Without its consent it goes with hands.
             let _ = hands.stop_gateway(STOP_GRACE).await;
         }
-        let Hands { mut child, channel, _listeners: listeners, .. } = hands;
+        let Hands { mut child, channel, _listeners: listeners, _work: work, .. } = hands;
         // The end of the channel tells hands to end everything and itself.
-        drop((channel, listeners));
+        drop((channel, listeners, work));
         if timeout(HANDS_GRACE, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }

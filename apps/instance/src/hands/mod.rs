@@ -1,12 +1,19 @@
 //! Hands: the tenant's side of an instance.
 //!
 //! Runs as the tenant's user, inside what [`crate::isolation`] made. Starts the OpenClaw gateway when the door says so,
-//! tells the door when it ended, and carries bytes between the door's listener and the gateway's loopback port. It
-//! holds no secret that the tenant may not know, and ends with everything below it when the door goes away.
+//! tells the door when it ended, and carries bytes between the door's listener and the gateway's loopback port. Opens
+//! files and starts processes for the door ([`work`]). It holds no secret that the tenant may not know, and ends with
+//! everything below it when the door goes away.
 
 mod config;
+mod environment;
+pub(crate) mod files;
 mod gateway;
 mod relay;
+pub(crate) mod shepherd;
+#[cfg(test)]
+pub(crate) mod testing;
+pub(crate) mod work;
 
 use std::{
     io,
@@ -16,6 +23,7 @@ use std::{
         unix::net::UnixListener,
     },
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -52,7 +60,7 @@ pub(crate) fn main() -> anyhow::Result<()> {
         let read = [directory, &start.openclaw];
         isolation::landlock::restrict(&read, &[&start.home, &start.workspace, &locks])?;
     }
-    // One thread: `leash` ties the gateway to the thread that starts it.
+    // One thread that starts things: a shepherd dies with the thread that started it.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(Hands::new(channel, *start, fds, program)?.run());
     process::kill_descendants(KILL_LIMIT);
@@ -64,23 +72,34 @@ struct Hands {
     start: Start,
     program: PathBuf,
     door_listener: UnixListener,
+    work: OwnedFd,
     model_listener: TcpListener,
     egress_listener: Option<TcpListener>,
 }
 
 impl Hands {
     fn new(channel: OwnedFd, start: Start, fds: Vec<OwnedFd>, program: PathBuf) -> anyhow::Result<Self> {
-        let door_listener = UnixListener::from(fds.into_iter().next().context("no listener came")?);
+        let mut fds = fds.into_iter();
+        let door_listener = UnixListener::from(fds.next().context("no listener came")?);
+        let work = fds.next().context("no work channel came")?;
         let loopback = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let egress_listener = start.has_egress.then(loopback).transpose()?;
-        Ok(Self { channel, start, program, door_listener, model_listener: loopback()?, egress_listener })
+        Ok(Self {
+            channel,
+            start,
+            program,
+            door_listener,
+            work,
+            model_listener: loopback()?,
+            egress_listener,
+        })
     }
 
     async fn run(self) -> anyhow::Result<()> {
         let mut children = signal(SignalKind::child())?;
         let mut terminate = signal(SignalKind::terminate())?;
         let channel = Channel::new(self.channel)?;
-        let ports = gateway::Ports {
+        let ports = environment::Ports {
             model: self.model_listener.local_addr()?.port(),
             egress: self
                 .egress_listener
@@ -95,7 +114,10 @@ impl Hands {
         drop((self.model_listener, self.egress_listener));
 
         let relay = relay::Relay::start(self.door_listener)?;
-        let mut gateway = gateway::Gateway::new(self.start, ports, self.program);
+        let environment =
+            Arc::new(environment::Environment { start: self.start, ports, program: self.program });
+        let mut gateway = gateway::Gateway::new(environment.clone());
+        let mut work = work::Work::new(Channel::new(self.work)?, environment);
         loop {
             tokio::select! {
                 message = channel.recv::<ToHands>() => match message? {
@@ -110,16 +132,22 @@ impl Hands {
                     },
                     Some(ToHands::StopGateway { grace_ms }) => gateway.stop(Duration::from_millis(grace_ms)),
                 },
+                asked = work.recv() => match asked? {
+                    None => return Ok(()),
+                    Some((ask, fds)) => work.take(ask, fds).await?,
+                },
                 () = gateway.overdue() => gateway.kill(),
                 _ = terminate.recv() => return Ok(()),
                 _ = children.recv() => {
-                    let mut ended = None;
-                    process::reap(|pid, code| if gateway.is(pid) { ended = Some(code) });
-                    if let Some(code) = ended {
-                        gateway.ended();
-                        // Whatever it had started is in the way of the next one: ports, locks, databases.
-                        process::kill_descendants(KILL_LIMIT);
-                        channel.send(&ToDoor::Exited { code }, &[]).await?;
+                    let mut ended = Vec::new();
+                    process::reap(|pid, end| ended.push((pid, end)));
+                    for (pid, end) in ended {
+                        if gateway.is(pid) {
+                            gateway.ended();
+                            channel.send(&ToDoor::Exited { code: end.status() }, &[]).await?;
+                        } else {
+                            work.ended(pid, end).await?;
+                        }
                     }
                 }
             }
