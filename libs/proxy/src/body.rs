@@ -104,47 +104,60 @@ impl Body for DoorBody {
     }
 }
 
-/// The client's body, which tells whether it moves.
-pub(crate) struct RequestBody<B> {
-    inner: B,
-    progress: Option<Progress>,
+/// What is sent to a door.
+pub(crate) enum RequestBody<B> {
+    /// The client's body, which tells whether it moves.
+    Clients { inner: B, progress: Option<Progress> },
+    /// Ours.
+    Own(Option<Bytes>),
 }
 
 impl<B: Body> RequestBody<B> {
     /// Wraps the body; a request without one has no progress to watch.
     pub(crate) fn new(inner: B) -> (Self, Option<Progress>) {
         let progress = (!inner.is_end_stream()).then(Progress::default);
-        (Self { inner, progress: progress.clone() }, progress)
+        (Self::Clients { inner, progress: progress.clone() }, progress)
     }
 }
 
-impl<B: Body + Unpin> Body for RequestBody<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes> + Unpin> Body for RequestBody<B> {
+    type Data = Bytes;
     type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let frame = Pin::new(&mut self.inner).poll_frame(cx);
-        if let Some(progress) = &self.progress {
-            progress.polled(frame.is_ready());
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match &mut *self {
+            Self::Clients { inner, progress } => {
+                let frame = Pin::new(inner).poll_frame(cx);
+                if let Some(progress) = progress {
+                    progress.polled(frame.is_ready());
+                }
+                frame
+            }
+            Self::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match self {
+            Self::Clients { inner, .. } => inner.is_end_stream(),
+            Self::Own(bytes) => bytes.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match self {
+            Self::Clients { inner, .. } => inner.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+        }
     }
 }
 
 impl<B> Drop for RequestBody<B> {
     fn drop(&mut self) {
-        if let Some(progress) = &self.progress {
+        if let Self::Clients { progress: Some(progress), .. } = self {
             progress.0.done.notify_one();
         }
     }

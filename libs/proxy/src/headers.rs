@@ -20,10 +20,13 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Who calls.
 pub const CALLER: HeaderName = HeaderName::from_static("x-reef-caller");
 
+/// A WebSocket's name.
+pub const SOCKET: HeaderName = HeaderName::from_static("x-reef-socket");
+
 /// Subprotocol by which a browser hands us its key; the real one stands beside it.
 const BEARER_SUBPROTOCOL: &str = "reef.bearer.";
-/// Query parameter by which a browser hands us a ticket.
-const TICKET: &str = "ticket";
+/// Query parameters by which a browser hands us a ticket, or a link its signature.
+const OURS_IN_QUERY: [&str; 2] = ["ticket", "signature"];
 
 /// Filters a request's head on its way to the door.
 pub fn to_door(headers: &mut HeaderMap) {
@@ -54,6 +57,19 @@ pub fn to_client(headers: &mut HeaderMap) {
     }
 }
 
+/// Returns the key that a browser hands us among the subprotocols that it offers, and whether it offers another one.
+///
+/// A browser takes a handshake for failed in which none of its subprotocols is chosen (WHATWG WebSockets, "establish a
+/// WebSocket connection"), and a key is never chosen.
+pub fn bearer_subprotocol(headers: &HeaderMap) -> Option<(&str, bool)> {
+    let offered = || {
+        let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
+        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
+    };
+    let key = offered().find_map(|protocol| protocol.strip_prefix(BEARER_SUBPROTOCOL))?;
+    Some((key, offered().any(|protocol| !protocol.is_empty() && !protocol.starts_with(BEARER_SUBPROTOCOL))))
+}
+
 /// Tells whether a head asks for, or agrees to, the WebSocket protocol (RFC 6455 §4).
 pub fn asks_for_websocket(headers: &HeaderMap) -> bool {
     has_token(headers, &UPGRADE, "websocket") && has_token(headers, &CONNECTION, "upgrade")
@@ -64,11 +80,12 @@ pub(crate) fn set_websocket(headers: &mut HeaderMap) {
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Returns the path without a `ticket` in its query.
-pub(crate) fn without_ticket(path: &PathAndQuery) -> PathAndQuery {
-    let Some(query) = path.query().filter(|query| query.contains(TICKET)) else { return path.clone() };
-    let kept: Vec<&str> =
-        query.split('&').filter(|pair| pair.split('=').next().is_none_or(|name| name != TICKET)).collect();
+/// Returns the path without our credentials in its query.
+pub(crate) fn without_credentials(path: &PathAndQuery) -> PathAndQuery {
+    let holds_ours = |query: &&str| OURS_IN_QUERY.iter().any(|name| query.contains(name));
+    let Some(query) = path.query().filter(holds_ours) else { return path.clone() };
+    let is_kept = |pair: &&str| !OURS_IN_QUERY.contains(&pair.split('=').next().unwrap_or_default());
+    let kept: Vec<&str> = query.split('&').filter(is_kept).collect();
     let text = match kept.is_empty() {
         true => path.path().to_owned(),
         false => format!("{}?{}", path.path(), kept.join("&")),
@@ -273,7 +290,7 @@ mod tests {
             ("/a?tickets=1", "/a?tickets=1"),
             ("/a", "/a"),
         ] {
-            assert_eq!(without_ticket(&PathAndQuery::from_static(from)).as_str(), to);
+            assert_eq!(without_credentials(&PathAndQuery::from_static(from)).as_str(), to);
         }
     }
 

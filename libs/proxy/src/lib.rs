@@ -11,15 +11,16 @@ mod body;
 mod dial;
 mod error;
 pub mod headers;
+mod patience;
 mod tunnel;
 
-use std::{future::Future, time::Duration};
+use std::{any::Any, future::Future, time::Duration};
 
 use body::{Progress, RequestBody};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, HOST},
+    header::{AUTHORIZATION, CONTENT_TYPE, HOST},
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Body;
@@ -28,11 +29,13 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 pub use crate::{
     body::DoorBody,
     dial::{Connection, Dialer, Io},
     error::{BodyError, PipeError, Side, TunnelError},
+    patience::Patient,
 };
 
 /// How long dialing a door may take, the dialer's own attempts included.
@@ -107,7 +110,7 @@ impl Call {
         Uri::builder()
             .scheme(Scheme::HTTP)
             .authority(self.upstream.authority.clone())
-            .path_and_query(headers::without_ticket(&self.path))
+            .path_and_query(headers::without_credentials(&self.path))
             .build()
             .map_err(|error| PipeError::Protocol(error.into()))
     }
@@ -118,6 +121,14 @@ impl Call {
         headers.insert(headers::CALLER, self.caller.clone());
         headers.insert(headers::REQUEST_ID, self.request_id.clone());
     }
+}
+
+/// A WebSocket on its way to a door.
+pub struct Socket {
+    /// Its name between us and the door, which ends it with a close frame when it is asked to.
+    pub name: Uuid,
+    /// Let go of when the tunnel has ended.
+    pub held: Box<dyn Any + Send>,
 }
 
 /// The way to all doors, with one bounded connection pool per door.
@@ -182,7 +193,8 @@ where
     /// Sends a WebSocket handshake (RFC 6455 §4) to the door; after its 101 the two connections are one tunnel of bytes.
     ///
     /// Returns the door's answer. Anything but a 101 passes like an ordinary response: a 403 stays a 403. The tunnel ends
-    /// with either end, the call's `revoked`, silence for `idle_timeout`, or [`Pipe::close`].
+    /// with either end, the call's `revoked`, silence for `idle_timeout`, or [`Pipe::hang_up`]. Where it is cut, the door is
+    /// asked first to tell the client why, with a close frame: only the door can put one between two others.
     ///
     /// # Errors
     /// [`PipeError::Protocol`] where the request is no handshake or the door's 101 is for something else; otherwise as
@@ -191,6 +203,7 @@ where
         &self,
         mut request: Request<B>,
         call: &Call,
+        socket: Socket,
     ) -> Result<Response<DoorBody>, PipeError> {
         if !headers::asks_for_websocket(request.headers()) || request.method() != Method::GET {
             return Err(PipeError::NotAHandshake);
@@ -200,6 +213,8 @@ where
         let mut headers = parts.headers;
         headers::to_door(&mut headers);
         headers::set_websocket(&mut headers);
+        let name = HeaderValue::try_from(socket.name.to_string());
+        headers.insert(headers::SOCKET, name.map_err(|error| PipeError::Protocol(error.into()))?);
         let mut response = self.send(parts.method, headers, body, call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             headers::to_client(response.headers_mut());
@@ -216,8 +231,34 @@ where
             revoked: call.revoked.clone(),
             closing: self.closing.clone(),
         };
-        self.tunnels.spawn(tunnel::run(downstream, upstream, limits, call.request_id.clone()));
+        let say_why = {
+            let (pipe, call) = (self.clone(), call.clone());
+            move |why| async move { pipe.say_why(&call, socket.name, why).await }
+        };
+        let (request_id, held) = (call.request_id.clone(), socket.held);
+        self.tunnels.spawn(async move {
+            tunnel::run(downstream, upstream, limits, request_id, say_why).await;
+            drop(held);
+        });
         Ok(response.map(|body| DoorBody::new(body, call)))
+    }
+
+    /// Asks the door to end a socket with a close frame; whether it does is for the caller to see.
+    async fn say_why(&self, call: &Call, socket: Uuid, why: tunnel::Why) {
+        let body = format!(r#"{{"code":{},"reason":"{}"}}"#, why.code, why.reason);
+        let path = PathAndQuery::try_from(format!("/sockets/{socket}/close"));
+        let Ok(uri) = path.map(|path| Call { path, ..call.clone() }.uri()) else { return };
+        let mut request = Request::new(RequestBody::Own(Some(body.into())));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = match uri {
+            Ok(uri) => uri,
+            Err(_) => return,
+        };
+        call.stamp(request.headers_mut());
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Err(error) = self.client.request(request).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "door not asked to close a socket");
+        }
     }
 
     /// Returns how many tunnels are open.
@@ -225,9 +266,14 @@ where
         self.tunnels.len()
     }
 
-    /// Ends every tunnel and waits until they are gone; further ones end at once.
-    pub async fn close(&self) {
+    /// Ends every tunnel with a reason; further ones end at once.
+    pub fn hang_up(&self) {
         self.closing.cancel();
+    }
+
+    /// Ends every tunnel and waits until they are gone.
+    pub async fn close(&self) {
+        self.hang_up();
         self.tunnels.close();
         self.tunnels.wait().await;
     }

@@ -5,9 +5,9 @@
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
+    future::{Future, poll_fn},
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
     time::Duration,
@@ -29,6 +29,21 @@ thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
 }
 
+/// How long a door may take to tell the client why its tunnel ends.
+const GOODBYE: Duration = Duration::from_millis(400);
+
+/// What a close frame says (RFC 6455 §7.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Why {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl Why {
+    const REVOKED: Self = Self { code: 4401, reason: "this credential was revoked" };
+    const CLOSING: Self = Self { code: 1012, reason: "the server restarts, connect again" };
+}
+
 /// When a tunnel ends by force.
 pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
@@ -48,13 +63,19 @@ pub(crate) struct Passed {
 }
 
 /// Waits for both upgrades, relays until the end, and logs how it ended.
-pub(crate) async fn run(downstream: OnUpgrade, upstream: OnUpgrade, limits: Limits, request_id: HeaderValue) {
+pub(crate) async fn run<F: Future<Output = ()> + Send>(
+    downstream: OnUpgrade,
+    upstream: OnUpgrade,
+    limits: Limits,
+    request_id: HeaderValue,
+    say_why: impl FnOnce(Why) -> F + Send,
+) {
     let request_id = request_id.to_str().unwrap_or_default();
     let outcome = async {
         let of = |side| move |source| TunnelError::Upgrade { side, source };
         let upstream = upstream.await.map_err(of(Side::Upstream))?;
         let downstream = downstream.await.map_err(of(Side::Downstream))?;
-        relay(TokioIo::new(downstream), TokioIo::new(upstream), &limits).await
+        relay(TokioIo::new(downstream), TokioIo::new(upstream), &limits, say_why).await
     };
     match outcome.await {
         Ok(Passed { closed_by, up_bytes, down_bytes }) => {
@@ -67,10 +88,13 @@ pub(crate) async fn run(downstream: OnUpgrade, upstream: OnUpgrade, limits: Limi
 }
 
 /// Relays until either end closes; the other then has [`LINGER`] to finish.
-pub(crate) async fn relay(
+///
+/// A tunnel that is cut goes on for up to [`GOODBYE`], so that what `say_why` makes the door say arrives.
+pub(crate) async fn relay<F: Future<Output = ()>>(
     mut client: impl AsyncRead + AsyncWrite + Unpin,
     mut door: impl AsyncRead + AsyncWrite + Unpin,
     limits: &Limits,
+    say_why: impl FnOnce(Why) -> F,
 ) -> Result<Passed, TunnelError> {
     let (mut up, mut down) = (Direction::from(Side::Downstream), Direction::from(Side::Upstream));
     let moved = AtomicU64::new(0);
@@ -106,12 +130,16 @@ pub(crate) async fn relay(
             seen = now;
         }
     };
-    tokio::select! {
-        outcome = copy => outcome,
-        () = limits.revoked.cancelled() => Err(TunnelError::Revoked),
-        () = limits.closing.cancelled() => Err(TunnelError::Closing),
-        () = idle => Err(TunnelError::Idle),
-    }
+    let mut copy = pin!(copy);
+    let (error, why) = tokio::select! {
+        outcome = &mut copy => return outcome,
+        () = idle => return Err(TunnelError::Idle),
+        () = limits.revoked.cancelled() => (TunnelError::Revoked, Why::REVOKED),
+        () = limits.closing.cancelled() => (TunnelError::Closing, Why::CLOSING),
+    };
+    let goodbye = async { tokio::join!(say_why(why), copy) };
+    let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    Err(error)
 }
 
 /// One way of the tunnel.
@@ -214,12 +242,14 @@ mod tests {
         Limits { idle_timeout, revoked: CancellationToken::new(), closing: CancellationToken::new() }
     }
 
+    async fn silently(_: Why) {}
+
     #[tokio::test]
     async fn carries_more_than_any_buffer_both_ways() {
         let (client, client_far) = duplex(1_000);
         let (door, door_far) = duplex(700);
         let limits = limits(Duration::from_secs(60));
-        let relay = relay(client_far, door_far, &limits);
+        let relay = relay(client_far, door_far, &limits, silently);
         let sent: Vec<u8> = (0..1_000_000u32).map(|i| (i % 251) as u8).collect();
         let ends = async {
             let (mut client_read, mut client_write) = tokio::io::split(client);
@@ -249,7 +279,8 @@ mod tests {
         let (_door, door_far) = duplex(100);
         drop(client);
         let limits = limits(Duration::from_secs(3_600));
-        let passed = tokio::time::timeout(LINGER * 2, relay(client_far, door_far, &limits)).await.unwrap();
+        let passed =
+            tokio::time::timeout(LINGER * 2, relay(client_far, door_far, &limits, silently)).await.unwrap();
         assert_eq!(passed.unwrap().closed_by, Side::Downstream);
     }
 
@@ -258,7 +289,7 @@ mod tests {
         let (_client, client_far) = duplex(100);
         let (_door, door_far) = duplex(100);
         let silent = limits(Duration::from_secs(60));
-        let error = relay(client_far, door_far, &silent).await.unwrap_err();
+        let error = relay(client_far, door_far, &silent, silently).await.unwrap_err();
         assert!(matches!(error, TunnelError::Idle));
 
         for is_revoked in [true, false] {
@@ -267,9 +298,30 @@ mod tests {
             let limits = limits(Duration::from_secs(60));
             let token = if is_revoked { &limits.revoked } else { &limits.closing };
             token.cancel();
-            let error = relay(client_far, door_far, &limits).await.unwrap_err();
+            let error = relay(client_far, door_far, &limits, silently).await.unwrap_err();
             assert_eq!(matches!(error, TunnelError::Revoked), is_revoked);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_door_has_a_moment_to_say_why() {
+        let (mut client, client_far) = duplex(100);
+        let (mut door, door_far) = duplex(100);
+        let limits = limits(Duration::from_secs(60));
+        limits.revoked.cancel();
+        let say_why = async |why: Why| {
+            door.write_all(&why.code.to_be_bytes()).await.unwrap();
+            door.shutdown().await.unwrap();
+        };
+        let heard = async {
+            let mut heard = Vec::new();
+            client.read_to_end(&mut heard).await.unwrap();
+            client.shutdown().await.unwrap();
+            heard
+        };
+        let (outcome, heard) = tokio::join!(relay(client_far, door_far, &limits, say_why), heard);
+        assert!(matches!(outcome, Err(TunnelError::Revoked)));
+        assert_eq!(heard, 4401u16.to_be_bytes());
     }
 
     #[tokio::test]
@@ -277,7 +329,7 @@ mod tests {
         let (_client, client_far) = duplex(100);
         let door = Failing;
         let limits = limits(Duration::from_secs(60));
-        let error = relay(client_far, door, &limits).await.unwrap_err();
+        let error = relay(client_far, door, &limits, silently).await.unwrap_err();
         assert!(matches!(error, TunnelError::Io { side: Side::Upstream, .. }));
     }
 

@@ -12,12 +12,14 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Either, Full};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use reef_proxy::{Call, Connection, Dialer, DoorBody, Pipe, PipeError, Upstream};
+use reef_proxy::{Call, Connection, Dialer, DoorBody, Pipe, PipeError, Socket, Upstream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
+
+const SOCKET: uuid::Uuid = uuid::Uuid::from_u128(7);
 
 type Behaviour = Arc<dyn Fn(Door) -> futures_util::future::BoxFuture<'static, ()> + Send + Sync>;
 
@@ -145,9 +147,13 @@ async fn serve(
             revoked,
         )
     };
+    let socket = Socket { name: SOCKET, held: Box::new(()) };
     let is_upgrade = request.headers().contains_key("upgrade");
-    let outcome =
-        if is_upgrade { pipe.tunnel(request, &call).await } else { pipe.forward(request, &call).await };
+    let outcome = if is_upgrade {
+        pipe.tunnel(request, &call, socket).await
+    } else {
+        pipe.forward(request, &call).await
+    };
     match outcome {
         Ok(response) => response.map(Either::Left),
         Err(error) => {

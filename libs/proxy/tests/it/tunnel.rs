@@ -24,6 +24,7 @@ fn echoing_door() -> Setup {
             "{head}"
         );
         assert!(head.contains("sec-websocket-protocol: binary\r\n"), "{head}");
+        assert!(head.contains(&format!("x-reef-socket: {SOCKET}\r\n")), "{head}");
         door.say(SWITCH).await;
         let (mut read, mut write) = tokio::io::split(door.io);
         let _ = tokio::io::copy(&mut read, &mut write).await;
@@ -80,16 +81,46 @@ async fn another_protocol_is_refused() {
 }
 
 #[tokio::test]
-async fn revocation_and_closing_cut_tunnels() {
+async fn a_tunnel_that_is_cut_says_why_first() {
     for is_revoked in [true, false] {
-        let setup = echoing_door();
+        let (heard, mut asked) = mpsc::unbounded_channel();
+        // The first connection is the socket, on the second one the door is asked to end it.
+        let setup = Setup::new(move |mut door| {
+            let heard = heard.clone();
+            async move {
+                if door.number == 1 {
+                    door.head().await;
+                    door.say(SWITCH).await;
+                    std::future::pending::<()>().await;
+                }
+                let head = door.head().await;
+                let mut body = vec![0; content_length(&head)];
+                door.io.read_exact(&mut body).await.unwrap();
+                heard.send((head, String::from_utf8(body).unwrap())).unwrap();
+                door.say("HTTP/1.1 204 No Content\r\n\r\n").await;
+            }
+        });
         let mut socket = open(&setup).await;
-        if is_revoked {
+        let code = if is_revoked {
             setup.revoked.cancel();
+            "4401"
         } else {
-            setup.pipe.close().await;
-        }
+            setup.pipe.hang_up();
+            "1012"
+        };
+        let (head, body) = asked.recv().await.unwrap();
+        assert!(head.starts_with(&format!("POST /sockets/{SOCKET}/close HTTP/1.1\r\n")), "{head}");
+        assert!(head.to_lowercase().contains("authorization: bearer door-token\r\n"), "{head}");
+        assert!(body.starts_with(&format!("{{\"code\":{code},\"reason\":\"")), "{body}");
+        // This door does nothing about it.
         let end = tokio::time::timeout(Duration::from_secs(1), socket.read(&mut [0; 1])).await.unwrap();
         assert!(matches!(end, Ok(0) | Err(_)));
+        setup.pipe.close().await;
     }
+}
+
+fn content_length(head: &str) -> usize {
+    let lower = head.to_lowercase();
+    let (_, rest) = lower.split_once("content-length: ").unwrap();
+    rest.split("\r\n").next().unwrap().parse().unwrap()
 }
