@@ -4,7 +4,8 @@
 //! instance is not real: this program stands in for `reef-instance` and is started by the runtime as such ([`door`]).
 //! Load comes from `wrk`; CPU time is that of the proxy's processes alone (`/proc/PID/stat`).
 //!
-//! Prints Markdown tables for `docs/performance.md`.
+//! Prints Markdown tables for `docs/performance.md`: all of them, or those that the arguments name ([`TABLES`]). With
+//! `hold` it prints what to ask whom instead, and waits: for a profiler.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on should stop where it is")]
 
@@ -12,15 +13,13 @@ mod door;
 mod load;
 mod process;
 mod sse;
+mod tables;
 mod target;
 
-use std::io::Write;
+use tables::{events, memory, one_core, pass_through, say};
 
-use target::Target;
-
-/// Small answers, and 64 KiB.
-const BODIES: [(&str, usize); 2] = [("small", 200), ("64 KiB", 65_536)];
-const CONNECTIONS: [u32; 3] = [1, 50, 200];
+/// In the order in which they are printed.
+const TABLES: [&str; 5] = ["small", "large", "one-core", "events", "memory"];
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -32,86 +31,45 @@ fn main() {
         }
         Some("door") => runtime.block_on(door::serve_instance(&args)),
         Some("auth") => runtime.block_on(door::serve_auth(args[1].as_ref())),
-        _ => runtime.block_on(measure()),
-    }
-}
-
-async fn measure() {
-    // Two sockets per follower and proxy.
-    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
-    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-
-    let dir = tempfile::tempdir().unwrap();
-    let setup = target::Setup::start(dir.path()).await;
-    let targets = setup.targets();
-    throughput(&targets);
-    pinned(&setup, &targets);
-    sse_latency(&targets).await;
-    sse_memory(&setup, &targets).await;
-}
-
-fn throughput(targets: &[Target]) {
-    for (body, bytes) in BODIES {
-        say(&format!("\n### GET, {body} body\n"));
-        say("| | connections | requests/s | × nginx + auth | CPU µs/request | p50 µs | p99 µs |");
-        say("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
-        for connections in CONNECTIONS {
-            let results: Vec<_> =
-                targets.iter().map(|target| load::run(target, connections, bytes)).collect();
-            let yardstick = targets.iter().position(|target| target.is_yardstick).unwrap();
-            for (target, result) in targets.iter().zip(&results) {
-                say(&format!(
-                    "| {} | {connections} | {:.0} | {:.2} | {} | {:.0} | {:.0} |",
-                    target.name,
-                    result.per_second,
-                    result.per_second / results[yardstick].per_second,
-                    result.cpu_micros.map_or("–".to_owned(), |micros| format!("{micros:.1}")),
-                    result.p50_micros,
-                    result.p99_micros,
-                ));
+        Some("hold") => runtime.block_on(hold()),
+        _ => {
+            for arg in &args {
+                assert!(TABLES.contains(&arg.as_str()), "no table {arg}: there are {}", TABLES.join(", "));
             }
+            let is_wanted = |table: &&str| args.is_empty() || args.iter().any(|arg| arg == table);
+            runtime.block_on(measure(TABLES.into_iter().filter(is_wanted)));
         }
     }
 }
 
-/// Everything on one core: what a request costs on its way, without the luck of a second core.
-fn pinned(setup: &target::Setup, targets: &[Target]) {
-    say("\n### GET, small body, 1 connection, everything on one core\n");
-    say("| | p50 µs | added µs |");
-    say("| --- | ---: | ---: |");
-    setup.pin("0");
-    let mut direct = None;
-    for target in targets {
-        let p50 = load::run_pinned(target, BODIES[0].1).p50_micros;
-        let base = *direct.get_or_insert(p50);
-        say(&format!("| {} | {p50:.0} | {:.0} |", target.name, p50 - base));
-    }
-    setup.unpin();
-}
-
-async fn sse_latency(targets: &[Target]) {
-    say("\n### Server-sent events, one per 2 ms\n");
-    say("| | p50 µs | p99 µs | added p50 µs |");
-    say("| --- | ---: | ---: | ---: |");
-    let mut direct = None;
-    for target in targets {
-        let (p50, p99) = sse::latency(target).await;
-        let base = *direct.get_or_insert(p50);
-        say(&format!("| {} | {p50} | {p99} | {} |", target.name, p50 - base));
+async fn measure(wanted: impl Iterator<Item = &str>) {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = start(dir.path()).await;
+    for table in wanted {
+        match table {
+            "small" => pass_through::run(&setup, "small", 200),
+            "large" => pass_through::run(&setup, "64 KiB", 65_536),
+            "one-core" => one_core::run(&setup),
+            "events" => events::run(&setup).await,
+            "memory" => memory::run(&setup).await,
+            other => unreachable!("{other} is not in TABLES"),
+        }
     }
 }
 
-async fn sse_memory(setup: &target::Setup, targets: &[Target]) {
-    say(&format!("\n### Memory per idle follower of server-sent events, of {}\n", sse::FOLLOWERS));
-    say("| | KiB |");
-    say("| --- | ---: |");
-    for target in targets.iter().filter(|target| !target.pids.is_empty()) {
-        say(&format!("| {} | {:.1} |", target.name, sse::kib_per_follower(setup, target).await));
+async fn hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let setup = start(dir.path()).await;
+    for target in setup.targets() {
+        let (name, base, token, pids) = (target.name, target.base, target.token, target.pids);
+        say(&format!("{name} {pids:?}: wrk -H 'Authorization: Bearer {token}' {base}/chat/messages"));
     }
+    tokio::signal::ctrl_c().await.unwrap();
 }
 
-fn say(text: &str) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{text}").unwrap();
-    out.flush().unwrap();
+async fn start(dir: &std::path::Path) -> target::Setup {
+    // Two sockets per follower and proxy.
+    let (_, hard) = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    target::Setup::start(dir).await
 }
