@@ -6,11 +6,13 @@
 pub mod boot;
 pub mod chat;
 pub mod close;
+pub mod desktop;
 pub mod error;
 pub mod files;
 pub mod headers;
 pub mod socket;
 pub mod status;
+pub mod terminal;
 
 pub use boot::{Boot, RunDir};
 pub use close::CloseReason;

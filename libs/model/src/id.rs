@@ -159,6 +159,8 @@ ids! {
     TurnId = "turn";
     /// A chat message.
     MessageId = "msg";
+    /// A terminal in an instance.
+    TerminalId = "term";
 }
 
 #[cfg(test)]

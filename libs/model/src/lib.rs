@@ -15,7 +15,7 @@ pub mod time;
 pub use account::{ActorKind, EntitlementSource, InviteKind, Revoked, Role};
 pub use id::{
     ApiKeyId, AuditId, ChatSessionId, CommandId, EntitlementId, HostId, InstanceId, InviteId, MessageId,
-    OperationId, ParseIdError, RequestId, SessionId, TurnId, UserId,
+    OperationId, ParseIdError, RequestId, SessionId, TerminalId, TurnId, UserId,
 };
 pub use instance::{
     Desired, Isolation, OperationKind, OperationStatus, Power, RuntimeKind, SleepTarget, Status,
