@@ -137,7 +137,7 @@ pub struct Usage {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct TurnError {
     /// A word: `model_error`, `gateway_lost`, `gateway_unavailable`, `rejected`, `steered`, `timeout`, `stopping`,
-    /// `storage_failed`.
+    /// `storage_failed`, `log_full`, `reply_too_large`.
     pub code: String,
     /// What happened and what to do, for a person.
     pub message: String,

@@ -12,7 +12,7 @@ use std::{
 use futures_util::{SinkExt, StreamExt};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
     tungstenite::{self, Message, protocol::WebSocketConfig},
@@ -32,6 +32,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The gateway ticks every 30 s: three missed ones mean that nobody is there.
 const SILENCE_LIMIT: Duration = Duration::from_secs(95);
+/// Bytes of events that were read and not taken yet: one of the largest frames, and more.
+const UNREAD_BYTES: u32 = 32 << 20;
+/// Values of one frame; a frame of the largest size could hold ten million, which take ten times its memory.
+const FRAME_VALUES: usize = 1_000_000;
 /// Rows of one history page; the gateway's maximum.
 const HISTORY_ROWS: u32 = 1000;
 
@@ -85,7 +89,7 @@ pub enum CallError {
 
 /// The events of a connection, in the order of the socket; ends when the connection does.
 #[derive(Debug)]
-pub struct Events(mpsc::Receiver<Signal>);
+pub struct Events(mpsc::Receiver<(Signal, OwnedSemaphorePermit)>);
 
 impl Events {
     /// Waits for the next event; `None` when the connection has ended.
@@ -93,7 +97,28 @@ impl Events {
     /// # Cancel safety
     /// Safe.
     pub async fn next(&mut self) -> Option<Signal> {
-        self.0.recv().await
+        self.0.recv().await.map(|(signal, _)| signal)
+    }
+}
+
+/// The other end of [`Events`], bounded in number and in bytes.
+struct Signals {
+    queue: mpsc::Sender<(Signal, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+}
+
+impl Signals {
+    /// Waits for room; `false` when nobody listens any more.
+    async fn send(&self, signal: Signal) -> bool {
+        let bytes = u32::try_from(signal.bytes()).unwrap_or(u32::MAX).min(UNREAD_BYTES);
+        let room = tokio::select! {
+            room = Arc::clone(&self.room).acquire_many_owned(bytes) => room,
+            () = self.queue.closed() => return false,
+        };
+        match room {
+            Ok(room) => self.queue.send((signal, room)).await.is_ok(),
+            Err(_) => false,
+        }
     }
 }
 
@@ -171,7 +196,12 @@ impl Client {
         let client = Self { requests, ids: Arc::new(AtomicU64::new(1)), closed: closed.clone() };
         tokio::spawn(async move {
             let _ends = closed.drop_guard();
-            drive(socket, outgoing, signals).await;
+            drive(
+                socket,
+                outgoing,
+                Signals { queue: signals, room: Arc::new(Semaphore::new(UNREAD_BYTES as usize)) },
+            )
+            .await;
         });
         client.call::<_, serde::de::IgnoredAny>("sessions.subscribe", &serde_json::json!({})).await.map_err(
             |error| match error {
@@ -358,7 +388,7 @@ async fn next_text(socket: &mut Socket) -> Result<String, ConnectError> {
 
 /// Moves frames until either side goes away. Whoever waits for an answer then hears `Closed`, because its sender
 /// is dropped with `waiting`.
-async fn drive(mut socket: Socket, mut outgoing: mpsc::Receiver<Request>, signals: mpsc::Sender<Signal>) {
+async fn drive(mut socket: Socket, mut outgoing: mpsc::Receiver<Request>, signals: Signals) {
     let mut waiting: HashMap<u64, Answer> = HashMap::new();
     loop {
         tokio::select! {
@@ -401,7 +431,7 @@ async fn drive(mut socket: Socket, mut outgoing: mpsc::Receiver<Request>, signal
 }
 
 /// Handles one frame; `false` when nobody listens to events any more.
-async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &mpsc::Sender<Signal>) -> bool {
+async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &Signals) -> bool {
     let Ok(frame) = serde_json::from_str::<Frame<'_>>(text) else {
         tracing::warn!("the gateway sent a frame that is not understood");
         return true;
@@ -412,6 +442,9 @@ async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &mpsc
             if let Some(answer) = id.and_then(|id: u64| waiting.remove(&id)) {
                 let refusal = frame.error;
                 let _ = answer.send(match (frame.ok, payload, refusal) {
+                    (true, Some(payload), _) if !is_bounded(payload.get()) => {
+                        Err(CallError::Shape(serde::de::Error::custom("the answer has too many values")))
+                    }
                     (true, Some(payload), _) => Ok(payload.to_owned()),
                     (true, None, _) => Ok(RawValue::NULL.to_owned()),
                     (false, _, refusal) => {
@@ -426,8 +459,12 @@ async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &mpsc
             }
             true
         }
+        ("event", Some(name), Some(payload)) if !is_bounded(payload.get()) => {
+            tracing::warn!(event = name, "a gateway event has too many values");
+            true
+        }
         ("event", Some(name), Some(payload)) => match Signal::parse(name, payload) {
-            Ok(Some(signal)) => signals.send(signal).await.is_ok(),
+            Ok(Some(signal)) => signals.send(signal).await,
             Ok(None) => true,
             Err(error) => {
                 tracing::warn!(event = name, %error, "a gateway event is not understood");
@@ -438,12 +475,30 @@ async fn dispatch(text: &str, waiting: &mut HashMap<u64, Answer>, signals: &mpsc
     }
 }
 
+/// Tells whether valid JSON has few enough values to be taken apart.
+fn is_bounded(json: &str) -> bool {
+    let (mut values, mut in_text, mut is_escaped) = (0, false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_text = !in_text,
+            // Every value but the first of its list or object follows one of these.
+            b',' | b'[' | b'{' if !in_text => values += 1,
+            _ => {}
+        }
+    }
+    values <= FRAME_VALUES
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
     use tokio::io::DuplexStream;
 
     use super::*;
+
+    use crate::protocol::SignalKind;
 
     type Server = WebSocketStream<DuplexStream>;
 
@@ -541,6 +596,40 @@ mod tests {
         client.closed().await;
         assert!(events.next().await.is_none());
         assert!(matches!(client.call::<_, Value>("a", &nothing).await, Err(CallError::Closed)));
+    }
+
+    #[test]
+    fn values_are_counted_and_texts_are_not() {
+        assert!(is_bounded(&json!({ "text": "a,[{\"\\,".repeat(FRAME_VALUES) }).to_string()));
+        assert!(is_bounded(&json!(vec![0; FRAME_VALUES]).to_string()));
+        assert!(!is_bounded(&json!(vec![0; FRAME_VALUES + 1]).to_string()));
+        assert!(!is_bounded(&"[".repeat(FRAME_VALUES + 1)));
+    }
+
+    #[tokio::test]
+    async fn events_that_nobody_takes_hold_the_socket_back() {
+        let (connected, mut socket) = connect(accepted()).await;
+        let (client, mut events) = connected.unwrap();
+        let text = "x".repeat(9 << 20);
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        let sending = tokio::spawn(async move {
+            for _ in 0..8 {
+                let message = json!({ "content": text });
+                let payload =
+                    json!({ "runId": "r", "sessionKey": "k", "state": "delta", "message": message });
+                send(&mut socket, json!({ "type": "event", "event": "chat", "payload": payload })).await;
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            socket
+        });
+        for taken in 0..8 {
+            // Three fit into what may be unread; one more is being read, and one may have been taken.
+            assert!(sent.load(Ordering::Relaxed) <= taken + 5);
+            let kind = events.next().await.unwrap().kind;
+            assert!(matches!(kind, SignalKind::Delta(text) if text.len() == 9 << 20));
+        }
+        drop((sending.await.unwrap(), client));
     }
 
     #[tokio::test(start_paused = true)]

@@ -196,6 +196,39 @@ pub struct Signal {
     pub kind: SignalKind,
 }
 
+impl Signal {
+    /// Returns about how much memory it takes.
+    pub fn bytes(&self) -> usize {
+        let kind = match &self.kind {
+            SignalKind::Status => 0,
+            SignalKind::Delta(text) | SignalKind::Error(text) => text.len(),
+            SignalKind::Final(text) => text.as_ref().map_or(0, String::len),
+            SignalKind::Aborted { text, reason } => {
+                text.as_ref().map_or(0, String::len) + reason.as_ref().map_or(0, String::len)
+            }
+            SignalKind::ToolStarted { id, name, arguments } => {
+                id.len() + name.len() + size_of_json(arguments)
+            }
+            SignalKind::ToolCompleted { id, name, output, .. } => id.len() + name.len() + output.len(),
+            SignalKind::Row(row) => size_of::<Row>() + size_of_json(&row.content) + row.meta.id.len(),
+        };
+        size_of::<Self>() + self.session_key.len() + self.run_id.len() + kind
+    }
+}
+
+fn size_of_json(value: &Value) -> usize {
+    size_of::<Value>()
+        + match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.len(),
+            Value::Array(items) => items.iter().map(size_of_json).sum(),
+            Value::Object(fields) => fields
+                .iter()
+                .map(|(name, value)| size_of::<String>() + name.len() + size_of_json(value))
+                .sum(),
+        }
+}
+
 /// What happened in a run.
 #[derive(Debug, Clone)]
 pub enum SignalKind {
@@ -302,7 +335,11 @@ impl Signal {
             "chat" => Self::parse_chat(payload).map(Some),
             "agent" | "session.tool" => Self::parse_tool(payload),
             "session.message" => {
-                let MessagePayload { session_key, message } = serde_json::from_str(payload.get())?;
+                let MessagePayload { session_key, mut message } = serde_json::from_str(payload.get())?;
+                if message.role != "user" {
+                    // Its text and calls come as events of their own.
+                    message.content = Value::Null;
+                }
                 let run_id = message.meta.run_id.clone().unwrap_or_default();
                 Ok(Some(Self { session_key, run_id, kind: SignalKind::Row(Box::new(message)) }))
             }
@@ -392,7 +429,6 @@ mod tests {
             "cost":{"total":0}},"stopReason":"toolUse","__openclaw":{"runId":"turn_2","id":"a02a","seq":4}},"messageId":"a02a"}"#;
         let Some(SignalKind::Row(row)) = parse("session.message", row) else { panic!("not a row") };
         assert!(row.is_of_run("turn_2") && !row.is_of_run("turn_1"));
-        assert_eq!(row.calls().next().map(|call| call.name), Some("exec"));
         assert_eq!(row.usage.map(|usage| (usage.input, usage.output)), Some((10770, 7)));
         let history: History = serde_json::from_str(
             r#"{"sessionKey":"k","messages":[{"role":"user","content":"[System] Your previous turn was interrupted by a gateway restart","idempotencyKey":"ee8d:user","__openclaw":{"id":"1"}}],"hasMore":false,
@@ -402,6 +438,9 @@ mod tests {
         .unwrap();
         assert!(history.messages[0].resumes_after_restart());
         assert_eq!(history.messages[0].started_run(), Some("ee8d"));
+        let calls = r#"{"role":"assistant","content":[{"type":"toolCall","id":"c1","name":"exec","arguments":{"command":"ls"}}]}"#;
+        let row: Row = serde_json::from_str(calls).unwrap();
+        assert_eq!(row.calls().next().map(|call| call.name), Some("exec"));
         assert_eq!(history.in_flight_run.map(|run| run.run_id).as_deref(), Some("ee8d"));
     }
 }

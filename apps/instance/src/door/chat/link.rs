@@ -49,8 +49,7 @@ pub(super) async fn keep(chat: &Arc<Chat>) {
                 retry = RETRY_FIRST;
                 tracing::info!("connected to the gateway");
                 chat.link.send_replace(Some(client));
-                forget_deleted(chat).await;
-                hand_out(chat, events).await;
+                tokio::join!(forget_deleted(chat), hand_out(chat, events));
                 chat.link.send_replace(None);
                 tracing::info!("the connection to the gateway is lost");
             }

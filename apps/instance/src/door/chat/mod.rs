@@ -20,7 +20,7 @@ use std::{
     collections::HashMap,
     io,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -34,7 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use log::Activity;
 
 use inbox::Inbox;
-use log::{AcceptError, Accepted, CancelRequest, Log, LogError, NewTurn, OpenTurn};
+use log::{AcceptError, Accepted, CancelRequest, KEEP, KEEP_LESS, Log, LogError, NewTurn, OpenTurn};
 
 /// What the warm-up turn says; the model relay answers requests with this text by itself.
 pub(crate) const WARM_UP_MESSAGE: &str = "reef-warm-up: answer with the single word ready";
@@ -66,6 +66,8 @@ struct Limits {
     poll: Duration,
     /// How often a turn may be recovered.
     recoveries: u32,
+    /// Bytes of the log at which no more turns are taken.
+    log_bytes: u64,
 }
 
 const LIMITS: Limits = Limits {
@@ -74,7 +76,13 @@ const LIMITS: Limits = Limits {
     quiet: Duration::from_secs(60),
     poll: Duration::from_secs(1),
     recoveries: 5,
+    // Years of ordinary chat; small beside what the gateway itself keeps.
+    log_bytes: 1 << 30,
 };
+
+/// How often the log is tidied up, and the pause between two steps of that.
+const TIDY_PERIOD: Duration = Duration::from_secs(600);
+const TIDY_PAUSE: Duration = Duration::from_millis(50);
 
 /// The chats of this instance.
 pub(crate) struct Chat {
@@ -82,6 +90,8 @@ pub(crate) struct Chat {
     gateway: Arc<dyn GatewayAccess>,
     link: watch::Sender<Option<Client>>,
     workers: Mutex<HashMap<ChatSessionId, Arc<Worker>>>,
+    /// Bytes in the inboxes of all workers.
+    held: Arc<AtomicUsize>,
     tasks: TaskTracker,
     /// No new turns: the door is going down.
     draining: CancellationToken,
@@ -91,7 +101,6 @@ pub(crate) struct Chat {
 }
 
 /// What a session's worker is told.
-#[derive(Default)]
 struct Worker {
     inbox: Inbox,
     cancel: Notify,
@@ -117,7 +126,7 @@ impl Chat {
         limits: Limits,
     ) -> anyhow::Result<Arc<Self>> {
         let path = state_dir.join("chat.db");
-        let log = Log::open(&path, clock)
+        let log = Log::open(&path, clock, limits.log_bytes)
             .await
             .with_context(|| format!("cannot open the chat log {}", path.display()))?;
         Ok(Arc::new(Self {
@@ -125,6 +134,7 @@ impl Chat {
             gateway,
             link: watch::Sender::new(None),
             workers: Mutex::default(),
+            held: Arc::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -146,7 +156,32 @@ impl Chat {
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = link::keep(&self) => {}
+            () = self.tidy() => {}
         }
+    }
+
+    /// Removes from the log what nobody needs any more, for ever.
+    async fn tidy(&self) {
+        loop {
+            tokio::time::sleep(TIDY_PERIOD).await;
+            if let Err(error) = self.tidy_once().await {
+                tracing::error!(
+                    error = format!("{:#}", anyhow::Error::new(error)),
+                    "cannot tidy up the chat log"
+                );
+            }
+        }
+    }
+
+    async fn tidy_once(&self) -> Result<(), LogError> {
+        let keep = if self.log.is_half_full().await? { KEEP_LESS } else { KEEP };
+        while self.log.prune(keep).await? {
+            tokio::time::sleep(TIDY_PAUSE).await;
+        }
+        while self.log.shrink().await? {
+            tokio::time::sleep(TIDY_PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Takes no more turns, waits for those that run until `deadline`, then ends the rest as interrupted.
@@ -265,7 +300,7 @@ impl Chat {
             worker.inbox.poke();
             return;
         }
-        let worker = Arc::new(Worker::default());
+        let worker = Arc::new(Worker { inbox: Inbox::new(Arc::clone(&self.held)), cancel: Notify::new() });
         workers.insert(session, Arc::clone(&worker));
         drop(workers);
         let chat = Arc::clone(self);

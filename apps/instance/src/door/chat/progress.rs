@@ -14,8 +14,20 @@ use super::log::{Draft, End};
 
 /// Where the gateway cuts the text of its events (UTF-16 units); longer answers are fetched from the transcript.
 const CUT_TEXT_UNITS: usize = 500_000;
+/// Bytes of one answer: far more than the gateway lets through, so that only a broken or hostile one comes near it.
+pub(super) const REPLY_BYTES: usize = 4 << 20;
 /// What is kept of a tool's arguments and of its output.
 const TOOL_BYTES: usize = 64 * 1024;
+/// What is kept of all tools' arguments and outputs and of others' messages in one turn; names are kept beyond it.
+const EXTRA_BYTES: usize = 4 << 20;
+/// Tool calls, others' messages and transcript rows of one turn that are kept, each.
+const EXTRAS: usize = 2000;
+/// Bytes of an id or a name that the gateway made.
+const NAME_BYTES: usize = 256;
+/// Bytes of what an error says.
+const ERROR_BYTES: usize = 4096;
+/// Places where a resumed run's text may begin; the rest is not looked at.
+const BEGINNINGS: usize = 1000;
 /// What the gateway puts between the texts before and after a tool call.
 const BETWEEN: &str = "\n\n";
 
@@ -45,12 +57,25 @@ pub(super) struct Progress {
     usage: BTreeMap<String, RowUsage>,
     /// Rows of others that were taken into the turn.
     heard: BTreeSet<String>,
+    /// Bytes of `tools` and `heard`.
+    extra_bytes: usize,
+    /// The answer is larger than an answer may be; what came after that is not kept.
+    is_over: bool,
 }
 
 impl Progress {
     /// Continues from what the log has of the turn.
     pub(super) fn resume(run_id: String, text: String, tools: Vec<ToolCall>) -> Self {
-        Self { run_id, is_resumed: !text.is_empty(), text, tools, ..Self::default() }
+        let sizes = tools
+            .iter()
+            .map(|tool| tool.arguments.to_string().len() + tool.output.as_ref().map_or(0, String::len));
+        let extra_bytes = sizes.sum();
+        Self { run_id, is_resumed: !text.is_empty(), text, tools, extra_bytes, ..Self::default() }
+    }
+
+    /// Tells whether the answer has grown beyond what an answer may be; the turn then ends as failed.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
     }
 
     /// Returns the gateway's run that is listened to.
@@ -129,8 +154,10 @@ impl Progress {
     }
 
     /// Takes somebody else's message that was steered into the turn.
-    pub(super) fn heard(&mut self, row_id: &str, text: String, drafts: &mut Vec<Draft>) {
-        if self.heard.insert(row_id.to_owned()) {
+    pub(super) fn heard(&mut self, row_id: &str, mut text: String, drafts: &mut Vec<Draft>) {
+        if self.heard.len() < EXTRAS && self.heard.insert(cut(row_id).to_owned()) {
+            text.truncate(text.floor_char_boundary(self.extra_room()));
+            self.extra_bytes += text.len();
             drafts.push(Draft::Heard(text));
         }
     }
@@ -196,7 +223,7 @@ impl Progress {
     fn beginnings(&self) -> impl Iterator<Item = usize> {
         let parts =
             self.text[self.base..].match_indices(BETWEEN).map(|(at, _)| self.base + at + BETWEEN.len());
-        std::iter::once(self.base).chain(parts.filter(|at| *at < self.text.len()))
+        std::iter::once(self.base).chain(parts.filter(|at| *at < self.text.len())).take(BEGINNINGS)
     }
 
     /// Returns the end of the turn with all that was said.
@@ -211,7 +238,18 @@ impl Progress {
                 output_tokens: sum.output_tokens.saturating_add(row.output),
             })
         });
+        let (content, status, error) = if self.is_over {
+            let message =
+                "The answer grew larger than an answer may be (4 MiB). Ask for a file in the workspace.";
+            (self.text.clone(), TurnStatus::Failed, Some(error_of("reply_too_large", message)))
+        } else {
+            (content, status, error)
+        };
         End { status, content, tools: self.tools.clone(), usage, error }
+    }
+
+    fn extra_room(&self) -> usize {
+        EXTRA_BYTES.saturating_sub(self.extra_bytes)
     }
 
     /// Logs what is missing of the run's last word and returns the whole answer.
@@ -220,7 +258,15 @@ impl Progress {
         format!("{}{whole}", &self.text[..self.base])
     }
 
-    fn say(&mut self, text: String, drafts: &mut Vec<Draft>) {
+    fn say(&mut self, mut text: String, drafts: &mut Vec<Draft>) {
+        let room = REPLY_BYTES.saturating_sub(self.text.len());
+        if text.len() > room {
+            self.is_over = true;
+            text.truncate(text.floor_char_boundary(room));
+        }
+        if text.is_empty() {
+            return;
+        }
         self.text.push_str(&text);
         match drafts.last_mut() {
             Some(Draft::Delta(last)) => last.push_str(&text),
@@ -230,20 +276,24 @@ impl Progress {
 
     fn count(&mut self, row: &Row) {
         if let Some(usage) =
-            row.usage.filter(|usage| row.role == "assistant" && usage.input + usage.output > 0)
+            row.usage.filter(|usage| row.role == "assistant" && (usage.input, usage.output) != (0, 0))
+            && self.usage.len() < EXTRAS
         {
-            self.usage.insert(row.meta.id.clone(), usage);
+            self.usage.insert(cut(&row.meta.id).to_owned(), usage);
         }
     }
 
     fn tool_started(&mut self, id: &str, name: &str, arguments: &Value, drafts: &mut Vec<Draft>) {
-        if self.tools.iter().any(|tool| tool.id == id) {
+        let id = cut(id);
+        if self.tools.len() == EXTRAS || self.tools.iter().any(|tool| tool.id == id) {
             return;
         }
-        let fits = serde_json::to_string(arguments).is_ok_and(|json| json.len() <= TOOL_BYTES);
+        let json = serde_json::to_string(arguments).unwrap_or_default();
+        let fits = json.len() <= TOOL_BYTES.min(self.extra_room());
+        self.extra_bytes += if fits { json.len() } else { 0 };
         let tool = ToolCall {
             id: id.to_owned(),
-            name: name.to_owned(),
+            name: cut(name).to_owned(),
             arguments: if fits { arguments.clone() } else { Value::Null },
             output: None,
             is_error: None,
@@ -261,9 +311,11 @@ impl Progress {
         drafts: &mut Vec<Draft>,
     ) {
         self.tool_started(id, name, &Value::Null, drafts);
-        output.truncate(output.floor_char_boundary(TOOL_BYTES));
+        output.truncate(output.floor_char_boundary(TOOL_BYTES.min(self.extra_room())));
+        let id = cut(id);
         let tool = self.tools.iter_mut().find(|tool| tool.id == id && tool.is_error.is_none());
         if let Some(tool) = tool {
+            self.extra_bytes += output.len();
             tool.output = Some(output);
             tool.is_error = Some(is_error);
             drafts.push(Draft::ToolCompleted(tool.clone()));
@@ -271,9 +323,17 @@ impl Progress {
     }
 }
 
+/// Returns a name as it is kept.
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(NAME_BYTES)]
+}
+
 /// Returns an error with its word and what a person should know.
 pub(super) fn error_of(code: &str, message: &str) -> TurnError {
-    TurnError { code: code.to_owned(), message: message.to_owned() }
+    TurnError {
+        code: code.to_owned(),
+        message: message[..message.floor_char_boundary(ERROR_BYTES)].to_owned(),
+    }
 }
 
 #[cfg(test)]

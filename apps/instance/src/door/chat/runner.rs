@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::{
     Chat, Worker, link,
     log::{Draft, End, LogError, OpenTurn},
-    progress::{Next, Progress, error_of},
+    progress::{Next, Progress, REPLY_BYTES, error_of},
     session_key,
     verdict::{Verdict, judge, rows_of_turn},
 };
@@ -93,11 +93,22 @@ impl<'a> Runner<'a> {
         let end = match self.until_end().await {
             Ok(end) => end,
             Err(error) => {
+                let is_capped = matches!(error, LogError::Capped(_));
                 tracing::error!(error = format!("{:#}", anyhow::Error::new(error)), turn = %self.turn.id, "cannot log a turn");
                 self.abort_quietly().await;
                 self.drafts.clear();
-                let message = "The instance could not write the chat log; its disk may be full. Free space and send the message again.";
-                self.progress.end(TurnStatus::Failed, Some(error_of("storage_failed", message)))
+                let (code, message) = if is_capped {
+                    (
+                        "log_full",
+                        "The chat log of this instance is full. Delete chat sessions that you no longer need, then send the message again.",
+                    )
+                } else {
+                    (
+                        "storage_failed",
+                        "The instance could not write the chat log; its disk may be full. Free space and send the message again.",
+                    )
+                };
+                self.progress.end(TurnStatus::Failed, Some(error_of(code, message)))
             }
         };
         let drafts = std::mem::take(&mut self.drafts);
@@ -187,6 +198,13 @@ impl<'a> Runner<'a> {
             tokio::select! {
                 biased;
                 signals = self.worker.inbox.take() => {
+                    let Some(signals) = signals else {
+                        // Some were dropped; the transcript has what they said.
+                        if let Some(end) = self.consult(client).await? {
+                            return Ok(end);
+                        }
+                        continue;
+                    };
                     for signal in signals {
                         if let Some(end) = self.hear(client, signal).await? {
                             return Ok(end);
@@ -278,13 +296,22 @@ impl<'a> Runner<'a> {
         }
         self.unclear_since = None;
         match self.progress.apply(signal.kind, &mut self.drafts) {
-            Next::Go => Ok(None),
+            Next::Go => self.end_if_over(client).await,
             Next::End(end) => Ok(Some(*end)),
             Next::Consult => {
                 self.unclear_since = Some(Instant::now());
                 self.consult(client).await
             }
         }
+    }
+
+    /// Stops the run and ends the turn when the answer has grown too large.
+    async fn end_if_over(&mut self, client: &Client) -> Result<Option<End>, Trouble> {
+        if !self.progress.is_over() {
+            return Ok(None);
+        }
+        self.abort(client).await?;
+        Ok(Some(self.progress.end(TurnStatus::Failed, None)))
     }
 
     /// Takes a user's row: ours, the gateway's own that resumes the turn, or somebody else's that was steered into it.
@@ -324,7 +351,7 @@ impl<'a> Runner<'a> {
                 self.progress.catch_up(rows.iter(), &mut self.drafts);
                 self.progress.advance(&text, &mut self.drafts);
                 self.flush().await?;
-                Ok(None)
+                self.end_if_over(client).await
             }
             // A run that waits for a free lane may do so for long; one that a restart should resume may not.
             Verdict::Pending if self.recoveries == 0 && !self.turn.cancel_requested => Ok(None),
@@ -357,9 +384,9 @@ impl<'a> Runner<'a> {
         })
     }
 
-    /// Returns the texts of a run, whole where history cuts them.
+    /// Returns the texts of a run, whole where history cuts them; no more of them than an answer may have.
     async fn whole_answer(&self, client: &Client, history: &History, run: &str) -> Result<String, Trouble> {
-        let mut texts = Vec::new();
+        let (mut texts, mut bytes) = (Vec::new(), 0);
         for row in history.messages.iter().filter(|row| row.role == "assistant" && row.is_of_run(run)) {
             let text = if row.meta.truncated {
                 let whole = client.message_get(&self.key, &row.meta.id).await;
@@ -368,7 +395,11 @@ impl<'a> Runner<'a> {
                 row.text()
             };
             if !text.is_empty() {
+                bytes += text.len();
                 texts.push(text);
+            }
+            if bytes > REPLY_BYTES {
+                break;
             }
         }
         Ok(texts.join("\n\n"))

@@ -10,8 +10,8 @@ use sqlx::{SqliteConnection, types::Uuid};
 use tokio::sync::OwnedMutexGuard;
 
 use super::{
-    AcceptError, Activity, Draft, End, Entry, Fingerprint, Live, Log, LogError, OpenTurn, StoredRequest,
-    Writer, entry_of, signed,
+    AcceptError, Activity, Draft, End, Entry, Fingerprint, LIVE_BYTES, Live, Log, LogError, OpenTurn,
+    StoredRequest, USED_BYTES, Writer, entry_of, signed, unsigned,
 };
 
 /// How long an `Idempotency-Key` is remembered.
@@ -34,6 +34,7 @@ impl Log {
             now: self.clock.now(),
             made: Vec::new(),
             activity: *self.activity.borrow(),
+            limit_bytes: self.limit_bytes,
         })
     }
 
@@ -43,7 +44,8 @@ impl Log {
         batch.writer.last_id = batch.last_id;
         // Still under the writer's lock: published in the order of the ids.
         for (session, entry) in batch.made.drain(..) {
-            self.publish(session, Live::Event(Arc::new(entry)));
+            let is_large = entry.data.len() > LIVE_BYTES;
+            self.publish(session, if is_large { Live::Large } else { Live::Event(Arc::new(entry)) });
         }
         self.activity
             .send_if_modified(|activity| std::mem::replace(activity, batch.activity) != batch.activity);
@@ -58,11 +60,18 @@ pub(super) struct Batch {
     pub(super) now: Timestamp,
     made: Vec<(ChatSessionId, Entry)>,
     pub(super) activity: Activity,
+    limit_bytes: u64,
 }
 
 impl Batch {
     pub(super) fn conn(&mut self) -> &mut SqliteConnection {
         &mut self.writer.conn
+    }
+
+    /// Refuses to go on when the log has reached its limit.
+    pub(super) async fn has_room(&mut self) -> Result<(), LogError> {
+        let used: i64 = sqlx::query_scalar(USED_BYTES).fetch_one(self.conn()).await?;
+        if unsigned(used) < self.limit_bytes { Ok(()) } else { Err(LogError::Capped(self.limit_bytes)) }
     }
 
     pub(super) async fn has_session(&mut self, id: ChatSessionId) -> Result<bool, LogError> {
@@ -262,14 +271,15 @@ impl Batch {
         &mut self,
         fingerprint: Option<&Fingerprint>,
     ) -> Result<Option<Uuid>, AcceptError> {
-        let Some(Fingerprint { key, body }) = fingerprint else { return Ok(None) };
+        let Some(Fingerprint { caller, key, body }) = fingerprint else { return Ok(None) };
         let expired = self.now - KEY_TTL;
         sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
             .bind(expired)
             .execute(self.conn())
             .await?;
         let row: Option<(Vec<u8>, Uuid)> =
-            sqlx::query_as("SELECT fingerprint, target FROM idempotency WHERE key = $1")
+            sqlx::query_as("SELECT fingerprint, target FROM idempotency WHERE caller = $1 AND key = $2")
+                .bind(caller)
                 .bind(key)
                 .fetch_optional(self.conn())
                 .await?;
@@ -284,15 +294,18 @@ impl Batch {
         fingerprint: Option<&Fingerprint>,
         target: Uuid,
     ) -> Result<(), LogError> {
-        let Some(Fingerprint { key, body }) = fingerprint else { return Ok(()) };
+        let Some(Fingerprint { caller, key, body }) = fingerprint else { return Ok(()) };
         let now = self.now;
-        sqlx::query("INSERT INTO idempotency (key, fingerprint, target, created_at) VALUES ($1, $2, $3, $4)")
-            .bind(key)
-            .bind(&body[..])
-            .bind(target)
-            .bind(now)
-            .execute(self.conn())
-            .await?;
+        sqlx::query(
+            "INSERT INTO idempotency (caller, key, fingerprint, target, created_at) VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(caller)
+        .bind(key)
+        .bind(&body[..])
+        .bind(target)
+        .bind(now)
+        .execute(self.conn())
+        .await?;
         Ok(())
     }
 }

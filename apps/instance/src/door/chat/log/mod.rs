@@ -5,6 +5,7 @@
 //! `synchronous=FULL`: what a client saw survives a power cut too.
 
 mod batch;
+mod prune;
 mod read;
 mod write;
 
@@ -17,16 +18,33 @@ use std::{
 use reef_door::chat::{Attachment, EventBody, ToolCall, TurnError, TurnStatus, Usage};
 use reef_model::{ChatSessionId, Clock, Timestamp, TurnId};
 use sqlx::{
-    Connection, SqliteConnection, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    AssertSqlSafe, Connection, SqliteConnection, SqlitePool,
+    sqlite::{
+        SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+    },
 };
 use tokio::sync::{broadcast, watch};
 
+#[cfg(test)]
+pub(super) use prune::Keep;
+pub(super) use prune::{KEEP, KEEP_LESS};
 pub(super) use read::Window;
-pub(super) use write::{AcceptError, Accepted, CancelRequest, Draft, Fingerprint, NewTurn};
+pub(super) use write::{AcceptError, Accepted, CancelRequest, Draft, Fingerprint, NewTurn, OPEN_TURNS};
 
 /// Live events that a follower may be behind before it is sent to the log instead.
 const LIVE_EVENTS: usize = 256;
+/// Larger events are not held for live followers: they read them from the log.
+const LIVE_BYTES: usize = 64 * 1024;
+/// What the log may grow beyond its limit, so that the turns that run when it is full can be ended.
+const RESERVE_BYTES: u64 = 64 << 20;
+/// What is left of the write-ahead log after a large transaction.
+const JOURNAL_BYTES: u64 = 16 << 20;
+/// One file per version of the schema; the first makes it.
+const SCHEMA: [&str; 2] = [include_str!("schema/0001_log.sql"), include_str!("schema/0002_origin.sql")];
+
+/// Bytes in use: those of the file but for its free pages.
+const USED_BYTES: &str = "SELECT (page_count - freelist_count) * page_size
+     FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
 
 /// Why the log did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +52,9 @@ pub(crate) enum LogError {
     /// No room on the disk.
     #[error("the instance's disk is full")]
     Full(#[source] sqlx::Error),
+    /// The log has reached its limit.
+    #[error("the chat log has reached its limit of {0} bytes")]
+    Capped(u64),
     /// Anything else of the database.
     #[error("the chat log failed")]
     Sql(#[source] sqlx::Error),
@@ -105,6 +126,8 @@ pub(super) struct End {
 pub(super) enum Live {
     /// A committed event.
     Event(Arc<Entry>),
+    /// A committed event that is too large to be held here.
+    Large,
     /// The turn's next event cannot be written at present.
     Stuck(TurnId),
 }
@@ -116,6 +139,8 @@ pub(super) struct Log {
     followers: Mutex<HashMap<ChatSessionId, broadcast::Sender<Live>>>,
     activity: watch::Sender<Activity>,
     clock: Arc<dyn Clock>,
+    /// Bytes at which no more turns are taken.
+    limit_bytes: u64,
 }
 
 struct Writer {
@@ -126,21 +151,29 @@ struct Writer {
 }
 
 impl Log {
-    /// Opens or makes the log at `path`.
-    pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, LogError> {
+    /// Opens or makes the log at `path`, which takes no more turns at `limit_bytes`.
+    pub(super) async fn open(path: &Path, clock: Arc<dyn Clock>, limit_bytes: u64) -> Result<Self, LogError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
+            .pragma("journal_size_limit", JOURNAL_BYTES.to_string())
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
-        let mut conn = SqliteConnection::connect_with(&options).await?;
+        let mut conn =
+            SqliteConnection::connect_with(&options.clone().auto_vacuum(SqliteAutoVacuum::Incremental))
+                .await?;
         let version: i64 = sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut conn).await?;
-        if version == 0 {
+        for step in SCHEMA.iter().skip(usize::try_from(version).unwrap_or(0)) {
             let mut tx = conn.begin().await?;
-            sqlx::raw_sql(include_str!("schema.sql")).execute(&mut *tx).await?;
+            sqlx::raw_sql(*step).execute(&mut *tx).await?;
             tx.commit().await?;
         }
+        let page_bytes: i64 = sqlx::query_scalar("PRAGMA page_size").fetch_one(&mut conn).await?;
+        let most_pages = (limit_bytes + RESERVE_BYTES) / unsigned(page_bytes).max(1);
+        sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {most_pages}")))
+            .execute(&mut conn)
+            .await?;
         let last_id: i64 =
             sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
                 .fetch_one(&mut conn)
@@ -163,6 +196,7 @@ impl Log {
             followers: Mutex::default(),
             activity: watch::Sender::new(activity),
             clock,
+            limit_bytes,
         })
     }
 
@@ -179,6 +213,12 @@ impl Log {
 
     pub(super) fn activity(&self) -> watch::Receiver<Activity> {
         self.activity.subscribe()
+    }
+
+    /// Tells whether more than half of what the log may hold is used.
+    pub(super) async fn is_half_full(&self) -> Result<bool, LogError> {
+        let used: i64 = sqlx::query_scalar(USED_BYTES).fetch_one(&self.reader).await?;
+        Ok(unsigned(used) > self.limit_bytes / 2)
     }
 
     fn publish(&self, session: ChatSessionId, live: Live) {
@@ -222,5 +262,44 @@ impl Log {
         let mut writer = self.writer.lock().await;
         let sql = if is_full { "PRAGMA max_page_count = 1" } else { "PRAGMA max_page_count = 1000000" };
         sqlx::raw_sql(sql).execute(&mut writer.conn).await.unwrap();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reef_model::SystemClock;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_older_file_is_brought_up_to_date_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("chat.db");
+        let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+        let mut old = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::raw_sql(SCHEMA[0]).execute(&mut old).await.unwrap();
+        let (session, turn) = (ChatSessionId::generate(), TurnId::generate());
+        let at = "2026-01-01T00:00:00.000000Z";
+        sqlx::query("INSERT INTO sessions (id, title, created_at, updated_at) VALUES ($1, 'old', $2, $2)")
+            .bind(session)
+            .bind(at)
+            .execute(&mut old)
+            .await
+            .unwrap();
+        sqlx::query(
+            "INSERT INTO turns (id, session_id, status, run_id, created_at) VALUES ($1, $2, 'queued', 'run', $3)",
+        )
+        .bind(turn)
+        .bind(session)
+        .bind(at)
+        .execute(&mut old)
+        .await
+        .unwrap();
+        old.close().await.unwrap();
+        for _ in 0..2 {
+            let log = Log::open(&path, Arc::new(SystemClock), 1 << 30).await.unwrap();
+            assert_eq!(log.next_turn(session).await.unwrap().unwrap().id, turn);
+            assert_eq!(log.list_sessions(None, 10).await.unwrap()[0].title, "old");
+        }
     }
 }

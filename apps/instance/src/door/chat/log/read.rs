@@ -1,5 +1,6 @@
 //! Everything that is read from the log.
 
+use futures_util::TryStreamExt;
 use reef_door::chat::{
     ChatMessage, ChatSession, EventBody, MessageDelta, ToolEvent, Turn, TurnError, TurnStatus, Usage,
 };
@@ -18,6 +19,17 @@ pub(in super::super) struct Window {
     pub(in super::super) is_tail: bool,
     /// How many.
     pub(in super::super) limit: u32,
+}
+
+/// Bytes after which a page ends, however few rows it has.
+const PAGE_BYTES: usize = 4 << 20;
+
+/// Rows that were asked for.
+#[derive(Debug)]
+pub(in super::super) struct Page<T> {
+    pub(in super::super) rows: Vec<T>,
+    /// There may be more.
+    pub(in super::super) is_cut: bool,
 }
 
 type EntryRow = (i64, TurnId, String, bool, bool, String);
@@ -76,14 +88,14 @@ impl Log {
         Ok(sqlx::query_scalar("SELECT session_id FROM forgotten").fetch_all(&self.reader).await?)
     }
 
-    /// Returns events of a session after an id, in order.
+    /// Returns events of a session after an id, in order; fewer than `limit` where they are large.
     pub(in super::super) async fn events_after(
         &self,
         session: ChatSessionId,
         after: u64,
         with_deltas: bool,
         limit: u32,
-    ) -> Result<Vec<Entry>, LogError> {
+    ) -> Result<Page<Entry>, LogError> {
         let sql = if with_deltas {
             "SELECT id, turn_id, name, is_kept, is_terminal, data FROM events
              WHERE session_id = $1 AND id > $2 ORDER BY id LIMIT $3"
@@ -91,27 +103,27 @@ impl Log {
             "SELECT id, turn_id, name, is_kept, is_terminal, data FROM events
              WHERE session_id = $1 AND id > $2 AND is_kept = 1 ORDER BY id LIMIT $3"
         };
-        let rows: Vec<EntryRow> =
-            sqlx::query_as(sql).bind(session).bind(signed(after)).bind(limit).fetch_all(&self.reader).await?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, turn_id, name, is_kept, is_terminal, data)| Entry {
-                id: unsigned(id),
-                turn_id,
-                name,
-                is_kept,
-                is_terminal,
-                data,
-            })
-            .collect())
+        let mut rows = sqlx::query_as(sql).bind(session).bind(signed(after)).bind(limit).fetch(&self.reader);
+        let (mut page, mut bytes) = (Page { rows: Vec::new(), is_cut: false }, 0);
+        while let Some(row) = rows.try_next().await? {
+            let (id, turn_id, name, is_kept, is_terminal, data): EntryRow = row;
+            bytes += data.len();
+            page.rows.push(Entry { id: unsigned(id), turn_id, name, is_kept, is_terminal, data });
+            if bytes > PAGE_BYTES {
+                page.is_cut = true;
+                break;
+            }
+        }
+        page.is_cut |= page.rows.len() == limit as usize;
+        Ok(page)
     }
 
-    /// Returns messages of a session, oldest first.
+    /// Returns messages of a session, oldest first; fewer than the window's limit where they are large.
     pub(in super::super) async fn messages(
         &self,
         session: ChatSessionId,
         window: Window,
-    ) -> Result<Vec<ChatMessage>, LogError> {
+    ) -> Result<Page<ChatMessage>, LogError> {
         let sql = if window.is_tail {
             "SELECT name, data FROM events WHERE session_id = $1 AND is_kept = 1 AND message_id IS NOT NULL
              AND id > $2 AND id < $3 ORDER BY id DESC LIMIT $4"
@@ -119,25 +131,31 @@ impl Log {
             "SELECT name, data FROM events WHERE session_id = $1 AND is_kept = 1 AND message_id IS NOT NULL
              AND id > $2 AND id < $3 ORDER BY id LIMIT $4"
         };
-        let rows: Vec<(String, String)> = sqlx::query_as(sql)
+        let mut rows = sqlx::query_as(sql)
             .bind(session)
             .bind(signed(window.after))
             .bind(signed(window.before))
             .bind(window.limit)
-            .fetch_all(&self.reader)
-            .await?;
-        let mut messages = Vec::with_capacity(rows.len());
-        for (name, data) in rows {
+            .fetch(&self.reader);
+        let (mut page, mut bytes) = (Page { rows: Vec::new(), is_cut: false }, 0);
+        while let Some(row) = rows.try_next().await? {
+            let (name, data): (String, String) = row;
+            bytes += data.len();
             if let Some(EventBody::MessageCreated(event) | EventBody::MessageCompleted(event)) =
                 EventBody::parse(&name, &data)?
             {
-                messages.push(event.message);
+                page.rows.push(event.message);
+            }
+            if bytes > PAGE_BYTES {
+                page.is_cut = true;
+                break;
             }
         }
+        page.is_cut |= page.rows.len() == window.limit as usize;
         if window.is_tail {
-            messages.reverse();
+            page.rows.reverse();
         }
-        Ok(messages)
+        Ok(page)
     }
 
     /// Returns the event that made a message.

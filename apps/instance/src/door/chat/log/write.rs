@@ -6,6 +6,9 @@ use sqlx::types::Uuid;
 
 use super::{End, Log, LogError, OpenTurn, StoredRequest};
 
+/// Turns that may wait or run at a time; each holds its request, and what the gateway says of it.
+pub(in super::super) const OPEN_TURNS: u32 = 256;
+
 /// An event of a running turn to be, without id and time.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) enum Draft {
@@ -37,6 +40,9 @@ pub(in super::super) enum AcceptError {
     /// The key came before, with another body.
     #[error("the Idempotency-Key was used with another body")]
     KeyReused,
+    /// As many turns wait or run as may.
+    #[error("{OPEN_TURNS} turns are waiting or running")]
+    TooManyTurns,
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
@@ -48,9 +54,10 @@ impl From<sqlx::Error> for AcceptError {
     }
 }
 
-/// `Idempotency-Key`, and a hash of the route and body that it came with.
+/// `Idempotency-Key`, whose it is, and a hash of the route and body that it came with.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Fingerprint {
+    pub(in super::super) caller: String,
     pub(in super::super) key: String,
     pub(in super::super) body: [u8; 32],
 }
@@ -70,6 +77,10 @@ impl Log {
         let mut batch = self.begin().await?;
         if let Some(target) = batch.replay(new.fingerprint.as_ref()).await? {
             return Ok(Accepted::Replayed(target));
+        }
+        batch.has_room().await?;
+        if batch.activity.active_turns >= OPEN_TURNS {
+            return Err(AcceptError::TooManyTurns);
         }
         let session_id = match new.session {
             Some(id) => batch.has_session(id).await?.then_some(id).ok_or(AcceptError::NoSession)?,
@@ -134,6 +145,7 @@ impl Log {
             return Ok(());
         }
         let mut batch = self.begin().await?;
+        batch.has_room().await?;
         batch.drafts(turn, drafts).await?;
         self.commit(batch).await
     }
@@ -226,6 +238,7 @@ impl Log {
         if let Some(target) = batch.replay(fingerprint).await? {
             return Ok(Accepted::Replayed(target));
         }
+        batch.has_room().await?;
         let id = batch.create_session(title).await?;
         batch.remember(fingerprint, id.as_uuid()).await?;
         self.commit(batch).await?;

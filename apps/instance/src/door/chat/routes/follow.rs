@@ -20,7 +20,7 @@ use reef_door::headers::LAST_EVENT_ID;
 use reef_model::{ChatSessionId, MessageId, TurnId};
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{problem::Problem, query::Params};
+use super::problem::{Params, Problem};
 use crate::door::chat::{
     Chat,
     log::{Entry, Live, LogError, Window},
@@ -67,8 +67,8 @@ pub(super) fn follow(chat: Arc<Chat>, filter: Filter) -> impl Stream<Item = Resu
                         return;
                     }
                 };
-                let is_last_page = page.len() < PAGE as usize;
-                for entry in page {
+                let is_last_page = !page.is_cut;
+                for entry in page.rows {
                     last = entry.id;
                     if turn.is_none_or(|turn| turn == entry.turn_id) {
                         let is_end = turn.is_some() && entry.is_terminal;
@@ -102,7 +102,7 @@ pub(super) fn follow(chat: Arc<Chat>, filter: Filter) -> impl Stream<Item = Resu
                         return;
                     }
                     Ok(Live::Stuck(_)) => {}
-                    Err(RecvError::Lagged(_)) => break,
+                    Ok(Live::Large) | Err(RecvError::Lagged(_)) => break,
                     // The session was deleted.
                     Err(RecvError::Closed) => return,
                 }
@@ -164,7 +164,31 @@ pub(super) async fn messages(State(chat): State<Arc<Chat>>, params: Params) -> R
         is_tail: is_tail || (before.is_some() && after.is_none()),
         limit,
     };
-    Ok(Json(chat.log.messages(session, window).await?).into_response())
+    let page = chat.log.messages(session, window).await?;
+    let edge = if window.is_tail { page.rows.first() } else { page.rows.last() };
+    let next = edge.filter(|_| page.is_cut).map(|message| message.event_id);
+    let mut response = Json(page.rows).into_response();
+    if let Some(next) = next {
+        let bounds = match (window.is_tail, after, before) {
+            (true, Some(after), _) => format!("tail=true&after={after}&before={next}"),
+            (true, None, _) => format!("before={next}"),
+            (false, _, Some(before)) => format!("after={next}&before={before}"),
+            (false, _, None) => format!("after={next}"),
+        };
+        let link = format!("<?session_id={session}&{bounds}&limit={limit}>");
+        mark_next(&mut response, &next.to_string(), &link);
+    }
+    Ok(response)
+}
+
+/// Says where the next page is.
+pub(super) fn mark_next(response: &mut Response, cursor: &str, link: &str) {
+    let link = format!("{link}; rel=\"next\"");
+    for (name, value) in [(header::LINK, link.as_str()), (HeaderName::from_static("x-next-cursor"), cursor)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
 }
 
 /// Returns the session that a request names, else the one used last.

@@ -2,7 +2,6 @@
 
 mod follow;
 mod problem;
-mod query;
 mod sessions;
 mod turns;
 

@@ -7,7 +7,7 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reef_door::{
     chat::{CreateChatSession, PatchChatSession},
     headers::IDEMPOTENT_REPLAYED,
@@ -15,8 +15,8 @@ use reef_door::{
 use reef_model::ChatSessionId;
 
 use super::{
-    problem::{Body, Problem},
-    query::Params,
+    follow::mark_next,
+    problem::{Body, Params, Problem},
     turns::fingerprint,
 };
 use crate::door::chat::{Chat, log::Accepted};
@@ -33,13 +33,7 @@ pub(super) async fn list(State(chat): State<Arc<Chat>>, params: Params) -> Resul
     let next = sessions.last().filter(|_| has_more).map(|last| last.id.to_string());
     let mut response = Json(sessions).into_response();
     if let Some(next) = next {
-        let link = format!("<?cursor={next}&limit={limit}>; rel=\"next\"");
-        for (name, value) in [(header::LINK, link), (header::HeaderName::from_static("x-next-cursor"), next)]
-        {
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                response.headers_mut().insert(name, value);
-            }
-        }
+        mark_next(&mut response, &next, &format!("<?cursor={next}&limit={limit}>"));
     }
     Ok(response)
 }

@@ -14,7 +14,7 @@ use http::{HeaderMap, HeaderValue};
 use reef_door::{
     ErrorCode,
     chat::{ChatRequest, OnDisconnect, Turn, TurnStatus},
-    headers::{IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED},
+    headers::{CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED},
 };
 use reef_model::{ChatSessionId, TurnId};
 use serde_json::json;
@@ -216,7 +216,7 @@ fn check(request: &ChatRequest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Returns the request's `Idempotency-Key`, bound to the route and the body.
+/// Returns the request's `Idempotency-Key`, bound to the caller, the route and the body.
 pub(super) fn fingerprint(
     headers: &HeaderMap,
     route: &str,
@@ -227,7 +227,9 @@ pub(super) fn fingerprint(
     let key =
         key.ok_or_else(|| Problem::field("Idempotency-Key", "must be 1 to 255 printable characters"))?;
     let body = Sha256::new().chain_update(route).chain_update([0]).chain_update(body).finalize().into();
-    Ok(Some(Fingerprint { key: key.to_owned(), body }))
+    // The control plane says who calls; without it there is but one caller.
+    let caller = headers.get(CALLER).and_then(|caller| caller.to_str().ok()).unwrap_or_default();
+    Ok(Some(Fingerprint { caller: caller.to_owned(), key: key.to_owned(), body }))
 }
 
 /// Returns what `POST …/chat` says of a turn that has no whole answer; the turn itself is in the details.

@@ -1,5 +1,6 @@
 //! The whole of chat against a fake gateway, and against the real one.
 
+mod bounds;
 mod engine;
 mod fake;
 mod real;
@@ -24,6 +25,7 @@ const QUICK: Limits = Limits {
     quiet: Duration::from_secs(30),
     poll: Duration::from_millis(20),
     recoveries: 5,
+    log_bytes: 1 << 30,
 };
 
 /// A door of its own runtime, so that it can be killed.

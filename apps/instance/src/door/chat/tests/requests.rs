@@ -53,6 +53,25 @@ async fn a_request_with_the_same_key_follows_the_same_turn() {
 }
 
 #[tokio::test]
+async fn callers_do_not_share_their_keys() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
+    let door = door(&dir, &fake).await;
+    let mut turns = Vec::new();
+    for caller in ["key_a", "key_b", "key_a"] {
+        let headers = [("idempotency-key", "k1"), ("x-reef-caller", caller)];
+        let response = door.ask("POST", "/chat/sessions", &headers, json!({ "title": "same body" })).await;
+        assert_eq!(response.headers().contains_key("idempotent-replayed"), turns.len() == 2);
+        turns.push(whole(response).await.1["id"].clone());
+    }
+    assert_ne!(turns[0], turns[1]);
+    assert_eq!(turns[0], turns[2]);
+    // Another body of another caller is no conflict.
+    let headers = [("idempotency-key", "k1"), ("x-reef-caller", "key_c")];
+    let response = door.ask("POST", "/chat/sessions", &headers, json!({ "title": "another" })).await;
+    assert_eq!(response.status(), 201);
+}
+
+#[tokio::test]
 async fn a_follower_comes_back_where_it_stopped() {
     let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
     let door = door(&dir, &fake).await;
