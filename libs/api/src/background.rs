@@ -86,6 +86,7 @@ impl ApiState {
         loop {
             ticks.tick().await;
             self.limits().reap();
+            self.pipe().reap();
         }
     }
 

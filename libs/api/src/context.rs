@@ -58,6 +58,11 @@ impl RequestContext {
         self.0.request_id.to_str().unwrap_or_default()
     }
 
+    /// Returns the same, for a head.
+    pub(crate) fn request_id_value(&self) -> &HeaderValue {
+        &self.0.request_id
+    }
+
     /// Returns the client's address.
     pub(crate) fn client(&self) -> IpAddr {
         self.0.client

@@ -15,9 +15,9 @@ use reef_control::{Control, ControlError, instance::Upstream};
 use reef_door::ErrorCode;
 use reef_model::{InstanceId, Status};
 use reef_proxy::{Call, Connection, Dialer, PipeError};
-use secrecy::ExposeSecret;
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
+use uuid::Uuid;
 
 use crate::{ApiError, ApiResult, ApiState, caller::Right, instance_route::InstanceRoute};
 
@@ -33,9 +33,8 @@ pub(crate) struct DoorDialer(pub(crate) Control);
 
 #[async_trait]
 impl Dialer for DoorDialer {
-    async fn dial(&self, id: &str, _generation: i64) -> io::Result<Connection> {
-        let id = id.parse().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        Ok(Box::new(self.0.runtime().dial(id).await?))
+    async fn dial(&self, id: Uuid, _generation: i64) -> io::Result<Connection> {
+        Ok(Box::new(self.0.runtime().dial(InstanceId::from_uuid(id)).await?))
     }
 }
 
@@ -117,19 +116,18 @@ pub(crate) async fn forward<R: Right>(
 ) -> ApiResult<Response> {
     let path = path_on_door(request.uri())?;
     let upstream = ready(state, route).await?;
-    let door = reef_proxy::Upstream::new(
-        &route.id.to_string(),
-        upstream.generation,
-        upstream.door_token.expose_secret(),
-    )
-    .map_err(ApiError::internal)?;
-    let text = |text: String| HeaderValue::try_from(text).map_err(ApiError::internal);
+    let door = reef_proxy::Upstream {
+        id: route.id.as_uuid(),
+        generation: upstream.generation,
+        authorization: upstream.authorization.clone(),
+    };
+    let identity = route.caller.identity();
     let mut call = Call::new(
         door,
         path,
-        text(route.caller.identity().principal.actor_id())?,
-        text(route.caller.context().request_id().to_owned())?,
-        route.caller.identity().revoked().clone(),
+        identity.actor().clone(),
+        route.caller.context().request_id_value().clone(),
+        identity.revoked().clone(),
     );
     call.head_timeout = way.head_timeout;
     let length =

@@ -18,13 +18,15 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::{BodyError, Call, PipeError};
+use crate::{BodyError, Call, PipeError, pool::Lease};
 
 /// The door's body, cut when the caller's rights end and when the door falls silent.
 ///
 /// A body that is there at once arms no timer; the watch is made when it is first waited for.
-pub struct DoorBody {
+pub struct DoorBody<B> {
     inner: Incoming,
+    /// The connection that it comes from; none after an upgrade.
+    lease: Option<Lease<B>>,
     idle_timeout: Duration,
     revoked: CancellationToken,
     watch: Option<Pin<Box<Watch>>>,
@@ -37,10 +39,11 @@ struct Watch {
     moved_at: Instant,
 }
 
-impl DoorBody {
-    pub(crate) fn new(inner: Incoming, call: &Call) -> Self {
+impl<B> DoorBody<B> {
+    pub(crate) fn new(inner: Incoming, lease: Option<Lease<B>>, call: &Call) -> Self {
         Self {
             inner,
+            lease,
             idle_timeout: call.idle_timeout,
             revoked: call.revoked.clone(),
             watch: None,
@@ -75,7 +78,7 @@ impl DoorBody {
     }
 }
 
-impl Body for DoorBody {
+impl<B> Body for DoorBody<B> {
     type Data = Bytes;
     type Error = BodyError;
 
@@ -84,7 +87,12 @@ impl Body for DoorBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        if let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(cx) {
+        let mut frame = Pin::new(&mut this.inner).poll_frame(cx);
+        if let (Poll::Pending, Some(lease)) = (&frame, &mut this.lease) {
+            lease.drive(cx);
+            frame = Pin::new(&mut this.inner).poll_frame(cx);
+        }
+        if let Poll::Ready(frame) = frame {
             this.has_moved = true;
             // A stream that always has more is never waited for.
             if this.revoked.is_cancelled() {

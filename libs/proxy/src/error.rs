@@ -52,15 +52,8 @@ pub enum PipeError {
 }
 
 impl PipeError {
-    pub(crate) fn from_client(error: hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
-            return Self::Unreachable(error.into());
-        }
-        let is_ours = error
-            .source()
-            .and_then(|source| source.downcast_ref::<hyper::Error>())
-            .is_some_and(hyper::Error::is_user);
-        if is_ours { Self::Downstream(error.into()) } else { Self::Upstream(error.into()) }
+    pub(crate) fn from_exchange(error: hyper::Error) -> Self {
+        if error.is_user() { Self::Downstream(error.into()) } else { Self::Upstream(error.into()) }
     }
 }
 

@@ -12,6 +12,7 @@ mod dial;
 mod error;
 pub mod headers;
 mod patience;
+mod pool;
 mod tunnel;
 
 use std::{any::Any, future::Future, time::Duration};
@@ -21,13 +22,10 @@ use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
-    uri::{Authority, PathAndQuery, Scheme},
+    uri::PathAndQuery,
 };
-use hyper::body::Body;
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper::body::{Body, Incoming};
+use pool::{Lease, Pool};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -44,26 +42,21 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a body or tunnel may be silent unless the call says otherwise: four of the door's heartbeats.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-const POOL_IDLE: Duration = Duration::from_secs(30);
-const POOL_IDLE_PER_DOOR: usize = 64;
 
-/// A door: the key of its connection pool, and what it wants to see.
+/// A door: which one, and what it wants to see.
 #[derive(Debug, Clone)]
 pub struct Upstream {
-    authority: Authority,
-    authorization: HeaderValue,
+    /// The instance.
+    pub id: Uuid,
+    /// What it was started for; connections are pooled per pair.
+    pub generation: i64,
+    /// Its `Authorization`.
+    pub authorization: HeaderValue,
 }
 
 impl Upstream {
-    /// Names the door of `id` as started for `generation`; connections are pooled per pair.
-    ///
-    /// # Errors
-    /// [`http::Error`] where `id` cannot be a host name or `token` no header value.
-    pub fn new(id: &str, generation: i64, token: &str) -> Result<Self, http::Error> {
-        let authority = Authority::from_maybe_shared(Bytes::from(format!("{id}.{generation}")))?;
-        let mut authorization = HeaderValue::from_maybe_shared(Bytes::from(format!("Bearer {token}")))?;
-        authorization.set_sensitive(true);
-        Ok(Self { authority, authorization })
+    fn name(&self) -> pool::DoorName {
+        (self.id, self.generation)
     }
 }
 
@@ -106,13 +99,8 @@ impl Call {
         }
     }
 
-    fn uri(&self) -> Result<Uri, PipeError> {
-        Uri::builder()
-            .scheme(Scheme::HTTP)
-            .authority(self.upstream.authority.clone())
-            .path_and_query(headers::without_credentials(&self.path))
-            .build()
-            .map_err(|error| PipeError::Protocol(error.into()))
+    fn uri(&self) -> Uri {
+        headers::without_credentials(&self.path).into()
     }
 
     fn stamp(&self, headers: &mut HeaderMap) {
@@ -135,14 +123,14 @@ pub struct Socket {
 ///
 /// `B` is the body of the incoming requests. Clones share pools and tunnels.
 pub struct Pipe<B> {
-    client: Client<dial::Connector, RequestBody<B>>,
+    pool: Pool<B>,
     tunnels: TaskTracker,
     closing: CancellationToken,
 }
 
 impl<B> Clone for Pipe<B> {
     fn clone(&self) -> Self {
-        Self { client: self.client.clone(), tunnels: self.tunnels.clone(), closing: self.closing.clone() }
+        Self { pool: self.pool.clone(), tunnels: self.tunnels.clone(), closing: self.closing.clone() }
     }
 }
 
@@ -159,13 +147,12 @@ where
 {
     /// Returns a pipe that reaches doors through `dialer`.
     pub fn new(dialer: impl Dialer) -> Self {
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_IDLE_PER_DOOR)
-            .set_host(false)
-            .build(dial::Connector::new(dialer));
-        Self { client, tunnels: TaskTracker::new(), closing: CancellationToken::new() }
+        Self { pool: Pool::new(dialer), tunnels: TaskTracker::new(), closing: CancellationToken::new() }
+    }
+
+    /// Closes connections that were not used for a while; to be called now and then.
+    pub fn reap(&self) {
+        self.pool.reap();
     }
 
     /// Sends the request to the door and returns its answer; the body is the door's, streamed.
@@ -178,16 +165,20 @@ where
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection to the door, which sees its client leave.
-    pub async fn forward(&self, request: Request<B>, call: &Call) -> Result<Response<DoorBody>, PipeError> {
+    pub async fn forward(
+        &self,
+        request: Request<B>,
+        call: &Call,
+    ) -> Result<Response<DoorBody<B>>, PipeError> {
         let (parts, body) = request.into_parts();
         let mut headers = parts.headers;
         headers::to_door(&mut headers);
-        let mut response = self.send(parts.method, headers, body, call).await?;
+        let (mut response, lease) = self.send(parts.method, headers, body, call).await?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return Err(PipeError::Protocol("the door switched protocols unasked".into()));
         }
         headers::to_client(response.headers_mut());
-        Ok(response.map(|body| DoorBody::new(body, call)))
+        Ok(response.map(|body| DoorBody::new(body, Some(lease), call)))
     }
 
     /// Sends a WebSocket handshake (RFC 6455 §4) to the door; after its 101 the two connections are one tunnel of bytes.
@@ -204,7 +195,7 @@ where
         mut request: Request<B>,
         call: &Call,
         socket: Socket,
-    ) -> Result<Response<DoorBody>, PipeError> {
+    ) -> Result<Response<DoorBody<B>>, PipeError> {
         if !headers::asks_for_websocket(request.headers()) || request.method() != Method::GET {
             return Err(PipeError::NotAHandshake);
         }
@@ -215,10 +206,10 @@ where
         headers::set_websocket(&mut headers);
         let name = HeaderValue::try_from(socket.name.to_string());
         headers.insert(headers::SOCKET, name.map_err(|error| PipeError::Protocol(error.into()))?);
-        let mut response = self.send(parts.method, headers, body, call).await?;
+        let (mut response, lease) = self.send(parts.method, headers, body, call).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             headers::to_client(response.headers_mut());
-            return Ok(response.map(|body| DoorBody::new(body, call)));
+            return Ok(response.map(|body| DoorBody::new(body, Some(lease), call)));
         }
         if !headers::asks_for_websocket(response.headers()) {
             return Err(PipeError::Protocol("the door switched to another protocol".into()));
@@ -237,26 +228,24 @@ where
         };
         let (request_id, held) = (call.request_id.clone(), socket.held);
         self.tunnels.spawn(async move {
+            lease.finish().await;
             tunnel::run(downstream, upstream, limits, request_id, say_why).await;
             drop(held);
         });
-        Ok(response.map(|body| DoorBody::new(body, call)))
+        Ok(response.map(|body| DoorBody::new(body, None, call)))
     }
 
     /// Asks the door to end a socket with a close frame; whether it does is for the caller to see.
     async fn say_why(&self, call: &Call, socket: Uuid, why: tunnel::Why) {
         let body = format!(r#"{{"code":{},"reason":"{}"}}"#, why.code, why.reason);
         let path = PathAndQuery::try_from(format!("/sockets/{socket}/close"));
-        let Ok(uri) = path.map(|path| Call { path, ..call.clone() }.uri()) else { return };
+        let Ok(path) = path else { return };
         let mut request = Request::new(RequestBody::Own(Some(body.into())));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = match uri {
-            Ok(uri) => uri,
-            Err(_) => return,
-        };
+        *request.uri_mut() = path.into();
         call.stamp(request.headers_mut());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Err(error) = self.client.request(request).await {
+        if let Err(error) = self.pool.send(call.upstream.name(), request).await {
             tracing::debug!(error = &error as &dyn std::error::Error, "door not asked to close a socket");
         }
     }
@@ -284,17 +273,17 @@ where
         headers: HeaderMap,
         body: B,
         call: &Call,
-    ) -> Result<Response<hyper::body::Incoming>, PipeError> {
+    ) -> Result<(Response<Incoming>, Lease<B>), PipeError> {
         let (body, progress) = RequestBody::new(body);
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.version_mut() = Version::HTTP_11;
-        *request.uri_mut() = call.uri()?;
+        *request.uri_mut() = call.uri();
         *request.headers_mut() = headers;
         call.stamp(request.headers_mut());
         tokio::select! {
             biased;
-            answer = self.client.request(request) => answer.map_err(PipeError::from_client),
+            answer = self.pool.send(call.upstream.name(), request) => answer,
             () = call.revoked.cancelled() => Err(PipeError::Revoked),
             error = head_deadline(progress, call) => Err(error),
         }

@@ -5,6 +5,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+use http::HeaderValue;
 use reef_auth::{Caller, Credential};
 use reef_control::account::{Grant, KeyRecord};
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub(crate) struct Identity {
     pub(crate) principal: Caller,
     /// Where and until when it may be used, where it is a key.
     pub(crate) key: Option<KeyRecord>,
+    /// `usr_…` or `key_…`, as doors are told.
+    actor: HeaderValue,
     version: u64,
     standing: Arc<Standing>,
 }
@@ -33,7 +36,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// Joins what was read of a credential with its standing.
     pub(crate) fn new(principal: Caller, key: Option<KeyRecord>, standing: Arc<Standing>) -> Self {
-        Self { principal, key, version: standing.version.load(Ordering::Acquire), standing }
+        let actor = HeaderValue::try_from(principal.actor_id()).expect("ids are lower-case ASCII");
+        Self { principal, key, actor, version: standing.version.load(Ordering::Acquire), standing }
     }
 
     /// Returns what may be given with it to a new key.
@@ -44,6 +48,11 @@ impl Identity {
     /// Tells whether nothing has changed since it was read.
     pub(crate) fn is_current(&self) -> bool {
         !self.standing.revoked.is_cancelled() && self.standing.version.load(Ordering::Acquire) == self.version
+    }
+
+    /// Returns who it is, for the door's log.
+    pub(crate) fn actor(&self) -> &HeaderValue {
+        &self.actor
     }
 
     /// Returns what is cancelled when the credential loses its rights.

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use http::HeaderValue;
 use reef_model::{InstanceId, Status, UserId};
-use secrecy::SecretString;
+use secrecy::ExposeSecret;
 
 use crate::{ControlError, Inner};
 
@@ -24,8 +25,8 @@ pub struct Upstream {
     pub status_reason: Option<String>,
     /// The generation of intent: connections to an older door are not used for a newer one.
     pub generation: i64,
-    /// Control plane to door.
-    pub door_token: SecretString,
+    /// The `Authorization` that the door wants to see.
+    pub authorization: HeaderValue,
 }
 
 /// Makes the cache of [`Inner::upstream`].
@@ -42,16 +43,22 @@ impl Inner {
     /// # Cancel safety
     /// Safe: a dropped lookup leaves the shared query running for other waiters.
     pub async fn upstream(&self, tenant: UserId, id: InstanceId) -> Result<Arc<Upstream>, ControlError> {
+        if let Some(upstream) = self.upstreams.get(&id).await {
+            return if upstream.tenant == tenant { Ok(upstream) } else { Err(ControlError::NotFound) };
+        }
         let found = self.upstreams.try_get_with(id, async {
             let row = self.db().lookup_instance_any(id).await?.ok_or(ControlError::NotFound)?;
-            let door_token = self.tokens_of(&row)?.door;
+            let token = self.tokens_of(&row)?.door;
+            let mut authorization = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))
+                .map_err(|_| ControlError::Secret)?;
+            authorization.set_sensitive(true);
             Ok(Arc::new(Upstream {
                 id,
                 tenant: row.user_id,
                 status: row.status,
                 status_reason: row.status_reason,
                 generation: row.generation,
-                door_token,
+                authorization,
             }))
         });
         match found.await {

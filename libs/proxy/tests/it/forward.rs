@@ -73,7 +73,7 @@ async fn a_stream_arrives_as_it_is_made_and_connections_are_reused() {
         assert_eq!(events, 3);
     }
     let mut dialed = setup.dialed;
-    assert_eq!(dialed.recv().await.unwrap(), "inst_a 3");
+    assert_eq!(dialed.recv().await.unwrap(), "1 3");
     assert!(dialed.try_recv().is_err(), "one connection served all");
 }
 

@@ -57,8 +57,8 @@ struct FakeDialer {
 
 #[async_trait]
 impl Dialer for FakeDialer {
-    async fn dial(&self, id: &str, generation: i64) -> io::Result<Connection> {
-        let _ = self.dialed.send(format!("{id} {generation}"));
+    async fn dial(&self, id: uuid::Uuid, generation: i64) -> io::Result<Connection> {
+        let _ = self.dialed.send(format!("{} {generation}", id.as_u128()));
         let Some(behaviour) = &self.behaviour else { return Err(io::ErrorKind::ConnectionRefused.into()) };
         let number = self.count.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
         let (near, far) = duplex(64 * 1024);
@@ -133,8 +133,12 @@ async fn serve(
     revoked: CancellationToken,
     head_timeout: Duration,
     idle_timeout: Duration,
-) -> Response<Either<DoorBody, Full<Bytes>>> {
-    let upstream = Upstream::new("inst_a", 3, "door-token").unwrap();
+) -> Response<Either<DoorBody<Incoming>, Full<Bytes>>> {
+    let upstream = Upstream {
+        id: uuid::Uuid::from_u128(1),
+        generation: 3,
+        authorization: HeaderValue::from_static("Bearer door-token"),
+    };
     let path = request.uri().path_and_query().unwrap().clone();
     let call = Call {
         head_timeout,
