@@ -5,6 +5,7 @@
 //! ([`supervisor`]). What the tenant's side must do for a route (open a file, start a shell) it is asked for over [`work`];
 //! the door moves the bytes.
 
+mod activity;
 mod address;
 mod backoff;
 pub(crate) mod chat;
@@ -15,6 +16,7 @@ mod listener;
 mod logs;
 pub(crate) mod model;
 mod prepare;
+pub(crate) mod problem;
 mod sockets;
 mod status;
 mod supervisor;
@@ -116,7 +118,7 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     let logs = Arc::new(logs::LogRing::new(clock.clone()));
     let gateway = Arc::new(gateway::Gateway::new(&state_dir, boot.gateway_token.clone()));
     let chat =
-        chat::Chat::open(&state_dir, clock, gateway.clone()).await.context("cannot open the chat log")?;
+        chat::Chat::open(&state_dir, clock.clone(), gateway.clone()).await.context("cannot open the chat log")?;
     let listener = reef_door::socket::bind_private(&run_dir.door_socket())
         .with_context(|| format!("cannot listen at {}", run_dir.door_socket().display()))?;
 
@@ -126,14 +128,19 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
         logs: logs.clone(),
     };
     let work = work::Work::new();
-    let sockets = sockets::Sockets::default();
-    let rooms = chat.clone().router().merge(sockets.clone().router());
+    let activity = activity::Activity::default();
+    let sockets = sockets::Sockets::new(activity.clone());
+    // Whose use keeps the instance awake; chat notes its own.
+    let used = axum::Router::new()
+        .layer(axum::middleware::from_fn_with_state(activity.clone(), activity::note));
+    let rooms = chat.clone().router().merge(sockets.clone().router()).merge(used);
     let app = http::router(routes, rooms);
     let (stop_chat, stop_server, shutdown) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let server = tokio::spawn(serve(listener, app, stop_server.clone()));
     let chat_runs = tokio::spawn(chat.clone().run(stop_chat.clone()));
     tokio::spawn(mirror_activity(chat.activity(), status.clone()));
+    tokio::spawn(activity.tell(status.clone(), clock));
     tracing::info!(instance = %boot.instance_id, generation = boot.generation, %isolation, "the door is open");
 
     let supervisor = supervisor::Supervisor {
@@ -185,7 +192,7 @@ async fn mirror_activity(
         let now = *activity.borrow_and_update();
         status.update(|status| {
             status.active_turns = now.active_turns;
-            status.last_active_at = now.last_active_at;
+            status.last_active_at = status.last_active_at.max(now.last_active_at);
         });
         if activity.changed().await.is_err() {
             return;

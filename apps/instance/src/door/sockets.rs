@@ -18,6 +18,8 @@ use reef_door::{CloseReason, headers};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::activity::Activity;
+
 /// Sockets that an instance may have open.
 pub(crate) const MAX_SOCKETS: usize = 256;
 
@@ -28,7 +30,10 @@ pub(crate) struct Full;
 
 /// All open sockets. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Sockets(Arc<Mutex<Open>>);
+pub(crate) struct Sockets {
+    open: Arc<Mutex<Open>>,
+    activity: Activity,
+}
 
 #[derive(Default)]
 struct Open {
@@ -39,6 +44,11 @@ struct Open {
 }
 
 impl Sockets {
+    /// Returns none yet, whose use is noted with `activity`.
+    pub(crate) fn new(activity: Activity) -> Self {
+        Self { open: Arc::default(), activity }
+    }
+
     /// Takes a seat for the socket that a handshake with these headers opens.
     pub(crate) fn enter(&self, headers: &HeaderMap) -> Result<Seat, Full> {
         let name = headers.get(headers::SOCKET).and_then(|name| Uuid::try_parse_ascii(name.as_bytes()).ok());
@@ -77,7 +87,7 @@ impl Sockets {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -98,6 +108,11 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
+    /// Notes that the client sent something of its own; keep-alives are not.
+    pub(crate) fn used(&self) {
+        self.sockets.activity.note();
+    }
+
     /// Waits until the socket is to be ended, and says with what.
     ///
     /// # Cancel safety
