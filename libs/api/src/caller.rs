@@ -11,18 +11,21 @@ use std::{marker::PhantomData, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use reef_auth::{Credential, Denied, can};
+use reef_auth::{Claims, Credential, Denied, FileLink, can};
 use reef_control::{
     Actor,
     account::{Client, KeyRecord, KeyRefused, SignedIn},
 };
 use reef_door::ErrorCode;
 use reef_model::{InstanceId, Role, UserId};
+use reef_proxy::headers::{asks_for_websocket, bearer_subprotocol};
 use serde_json::json;
 
 pub(crate) use self::cache::CallerCache;
 pub(crate) use self::identity::Identity;
-pub(crate) use self::right::{Account, Anyone, Chat, InstancesRead, InstancesWrite, Operator, Person, Right};
+pub(crate) use self::right::{
+    Account, Anyone, Chat, Desktop, Exec, Files, InstancesRead, InstancesWrite, Operator, Right, Terminal,
+};
 use crate::{
     ApiError, ApiResult, ApiState,
     context::RequestContext,
@@ -78,7 +81,7 @@ impl<R: Right> Caller<R> {
         instance: Option<InstanceId>,
     ) -> ApiResult<Self> {
         let context = context_of(parts)?;
-        let identity = authenticate(parts, state, &context).await?;
+        let identity = authenticate(parts, state, &context, instance).await?;
         authorize::<R>(&identity, instance)?;
         let subject = Subject::Credential(identity.credential_uuid());
         context.set_rate(state.limits().check(R::policy(&parts.method), &subject)?);
@@ -107,11 +110,16 @@ const SIGN_IN: &str =
 const BAD_KEY: &str =
     "This key is not valid: it is mistyped, has ended or was revoked. Make another on the account page.";
 
-/// Returns who asks: by a key, by a ticket, or by a browser's cookie.
-async fn authenticate(parts: &Parts, state: &ApiState, context: &RequestContext) -> ApiResult<Arc<Identity>> {
+/// Returns who asks: by a key, by a ticket, by a link, or by a browser's cookie.
+async fn authenticate(
+    parts: &Parts,
+    state: &ApiState,
+    context: &RequestContext,
+    instance: Option<InstanceId>,
+) -> ApiResult<Arc<Identity>> {
     refuse_key_in_query(parts)?;
     let accounts = state.control().accounts();
-    let identity = if let Some(token) = bearer(&parts.headers) {
+    let identity = if let Some(token) = bearer(&parts.headers).or_else(|| offered_key(&parts.headers)) {
         let Some(identity) = state.callers().identity_of_key(accounts, token).await? else {
             // Guessing is hopeless, but it costs us a query each.
             state.limits().check(Policy::BadCredentials, &Subject::address(context.client()))?;
@@ -120,6 +128,8 @@ async fn authenticate(parts: &Parts, state: &ApiState, context: &RequestContext)
         identity
     } else if let Some(ticket) = ticket(parts) {
         redeem(&ticket, parts.uri.path(), state).await?
+    } else if let Some(link) = signed_link(parts, instance) {
+        redeem_link(link, state).await?
     } else if let Some(identity) = session::identity(parts, state).await? {
         check_origin(parts, state)?;
         identity
@@ -145,6 +155,12 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
+/// Returns the key that a browser offers among the subprotocols of a handshake.
+fn offered_key(headers: &HeaderMap) -> Option<&str> {
+    let key = asks_for_websocket(headers).then(|| bearer_subprotocol(headers)).flatten();
+    key.map(|(key, _)| key)
+}
+
 /// Returns the ticket that a browser opens a stream or a socket with: where it cannot send headers, it sends this.
 fn ticket(parts: &Parts) -> Option<String> {
     let query = parts.uri.query().filter(|_| parts.method == Method::GET)?;
@@ -153,39 +169,84 @@ fn ticket(parts: &Parts) -> Option<String> {
 
 /// Takes a ticket for `path` and returns who it was made by, with the rights that they have by now.
 async fn redeem(ticket: &str, path: &str, state: &ApiState) -> ApiResult<Arc<Identity>> {
-    const REFUSED: &str =
-        "This ticket is not valid here: it is for one path, once, within 30 seconds. Make another one.";
-    let (accounts, now, seen) =
-        (state.control().accounts(), state.control().now(), state.callers().applied());
-    let ticket = state.tickets().take(ticket, path, now).map_err(|_| ApiError::unauthorized(REFUSED))?;
-    let refused = || ApiError::unauthorized(REFUSED);
-    if !accounts.is_live(ticket.user, ticket.credential).await? {
-        return Err(refused());
+    let refused = || {
+        ApiError::unauthorized(
+            "This ticket is not valid here: it is for one path, once, within 30 seconds. Make another one.",
+        )
+    };
+    let claims = state.tickets().take(ticket, path, state.control().now()).map_err(|_| refused())?;
+    identity_of(claims, state).await?.ok_or_else(refused)
+}
+
+const CONTENT: &str = "/files/content";
+const LINK_REFUSED: &str = "This link is not valid: it is for one file and one method as it stands, it has ended, or the key that \
+     made it has. Make another one with POST …/files/url.";
+
+/// A link that is used; `path`: none where the query has anything else in it than a link has.
+struct Signed {
+    instance: InstanceId,
+    method: &'static str,
+    path: Option<String>,
+    signature: String,
+}
+
+/// Returns the link that a request for a file's content comes with.
+fn signed_link(parts: &Parts, instance: Option<InstanceId>) -> Option<Signed> {
+    let instance = instance.filter(|id| parts.uri.path() == format!("/api/instances/{id}{CONTENT}"))?;
+    let query = parts.uri.query().filter(|query| query.contains("signature="))?;
+    let (mut paths, mut signatures, mut others) = (Vec::new(), Vec::new(), 0);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "path" => paths.push(value.into_owned()),
+            "signature" => signatures.push(value.into_owned()),
+            _ => others += 1,
+        }
     }
-    let (principal, key) = match ticket.credential {
+    let is_plain = paths.len() == 1 && signatures.len() == 1 && others == 0;
+    Some(Signed {
+        instance,
+        method: if parts.method.is_safe() { "GET" } else { "PUT" },
+        path: paths.pop().filter(|_| is_plain),
+        signature: signatures.pop()?,
+    })
+}
+
+/// Returns who made a link, with the rights that they have by now.
+async fn redeem_link(link: Signed, state: &ApiState) -> ApiResult<Arc<Identity>> {
+    let Signed { instance, method, path, signature } = link;
+    let refused = || ApiError::unauthorized(LINK_REFUSED);
+    let path = path.ok_or_else(refused)?;
+    let link = FileLink { instance, method, path: &path };
+    let (secrets, now) = (state.control().secrets(), state.control().now());
+    let claims = link.open(&signature, secrets, now).map_err(|_| refused())?;
+    identity_of(claims, state).await?.ok_or_else(refused)
+}
+
+/// Returns the maker of a ticket or a link; `None`: the credential has ended.
+async fn identity_of(claims: Claims, state: &ApiState) -> ApiResult<Option<Arc<Identity>>> {
+    let (accounts, seen) = (state.control().accounts(), state.callers().applied());
+    if !accounts.is_live(claims.user, claims.credential).await? {
+        return Ok(None);
+    }
+    let found = match claims.credential {
         Credential::Session(session) => {
-            let signed_in = SignedIn { user: ticket.user, session, ip: None, user_agent: None };
-            (accounts.session_caller(&signed_in).await?.ok_or_else(refused)?, None)
+            let signed_in = SignedIn { user: claims.user, session, ip: None, user_agent: None };
+            accounts.session_caller(&signed_in).await?.map(|principal| (principal, None))
         }
         Credential::Key(id) => {
-            let record = accounts.lookup_key_by_id(ticket.user, id).await?.ok_or_else(refused)?;
-            (record.caller().clone(), Some(record))
+            let record = accounts.lookup_key_by_id(claims.user, id).await?;
+            record.map(|record| (record.caller().clone(), Some(record)))
         }
     };
+    let Some((principal, key)) = found else { return Ok(None) };
     let ends_at = key.as_ref().and_then(KeyRecord::expires_at);
     let standing = state.callers().standing_since(accounts, seen, &principal, ends_at).await?;
-    Ok(Arc::new(Identity::new(principal, key, standing.ok_or_else(refused)?)))
+    Ok(standing.map(|standing| Arc::new(Identity::new(principal, key, standing))))
 }
 
 fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {
     if R::NEEDS_OPERATOR && identity.principal.role != Role::Operator {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only the operator of this service may do this."));
-    }
-    if R::NEEDS_SESSION && matches!(identity.principal.credential, Credential::Key(_)) {
-        return Err(ApiError::new(
-            ErrorCode::Forbidden,
-            "Pages are for people who sign in: use a key with the routes below /api.",
-        ));
     }
     let Some(scope) = R::SCOPE else { return Ok(()) };
     can(&identity.principal, scope, instance).map_err(|denied| match denied {
@@ -205,24 +266,22 @@ fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> Api
 
 /// Refuses what another site makes a signed-in browser send (cross-site request forgery).
 ///
-/// A browser says where an unsafe request comes from; a request that does not say comes from no current browser.
+/// A browser says where an unsafe request or a handshake comes from; one that does not say comes from no current browser.
 pub(crate) fn check_origin(parts: &Parts, state: &ApiState) -> ApiResult<()> {
-    check_own_site(&parts.method, &parts.headers, state)
-}
-
-/// The same, from what it looks at.
-pub(crate) fn check_own_site(method: &Method, headers: &HeaderMap, state: &ApiState) -> ApiResult<()> {
-    if method.is_safe() {
+    let opens_socket = asks_for_websocket(&parts.headers);
+    if parts.method.is_safe() && !opens_socket {
         return Ok(());
     }
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let is_own = match (text("origin"), text("sec-fetch-site")) {
         (Some(origin), _) => {
-            let authority = origin.split_once("://").map(|(_, authority)| authority);
+            // By whichever of its names this service is called, the scheme is the one it is reached with.
+            let scheme = if state.origin().is_https() { "https://" } else { "http://" };
+            let authority = origin.strip_prefix(scheme);
             origin == state.origin().as_str() || (authority.is_some() && authority == text("host"))
         }
-        (None, Some(site)) => matches!(site, "same-origin" | "none"),
-        (None, None) => false,
+        (None, Some(site)) if !opens_socket => matches!(site, "same-origin" | "none"),
+        (None, _) => false,
     };
     if is_own {
         return Ok(());

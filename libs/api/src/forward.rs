@@ -9,12 +9,15 @@ use std::{
 
 use async_trait::async_trait;
 use axum::{body::Body, extract::Request, response::Response};
-use http::{HeaderName, HeaderValue, Uri, header, uri::PathAndQuery};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Limited;
 use reef_control::{Control, ControlError, instance::Upstream};
 use reef_door::ErrorCode;
-use reef_model::{InstanceId, Status};
-use reef_proxy::{Call, Connection, Dialer, PipeError};
+use reef_model::{InstanceId, RequestId, Status};
+use reef_proxy::{
+    Call, Connection, Dialer, PipeError, Socket,
+    headers::{asks_for_websocket, bearer_subprotocol, subprotocols},
+};
 use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use uuid::Uuid;
@@ -23,6 +26,10 @@ use crate::{ApiError, ApiResult, ApiState, caller::Right, instance_route::Instan
 
 /// Attachments of 15 MiB in base64, and the message.
 const MAX_JSON_BYTES: usize = 24 << 20;
+/// Doors send a ping every half minute.
+const SOCKET_IDLE: Duration = Duration::from_secs(300);
+/// What a browser offers beside its key where the route has no subprotocol of its own: its frames as they are.
+const PLAIN_SUBPROTOCOL: &str = "reef";
 const MAX_HOLD: Duration = Duration::from_secs(60);
 const MAX_HELD: u32 = 64;
 /// Another replica's work is not told here: look this often while holding.
@@ -72,6 +79,7 @@ impl Drop for Hold<'_> {
 pub(crate) struct Way {
     head_timeout: Duration,
     max_body_bytes: Option<usize>,
+    is_socket: bool,
 }
 
 impl Way {
@@ -84,9 +92,12 @@ impl Way {
     /// Bytes of any number, either way.
     pub(crate) const BYTES: Self = Self { max_body_bytes: None, ..Self::WORK };
 
+    /// A WebSocket, tunnelled.
+    pub(crate) const SOCKET: Self = Self { is_socket: true, ..Self::PROMPT };
+
     /// The door answers within so long.
     pub(crate) const fn within(head_timeout: Duration) -> Self {
-        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES) }
+        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES), is_socket: false }
     }
 }
 
@@ -115,6 +126,9 @@ pub(crate) async fn forward<R: Right>(
     request: Request,
 ) -> ApiResult<Response> {
     let path = path_on_door(request.uri())?;
+    if way.is_socket {
+        check_handshake(request.headers())?;
+    }
     let upstream = ready(state, route).await?;
     let door = reef_proxy::Upstream {
         id: route.id.as_uuid(),
@@ -130,6 +144,10 @@ pub(crate) async fn forward<R: Right>(
         identity.revoked().clone(),
     );
     call.head_timeout = way.head_timeout;
+    if way.is_socket {
+        call.idle_timeout = SOCKET_IDLE;
+        return tunnel(state, request, &call, &upstream).await;
+    }
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let request = match (way.max_body_bytes, length) {
@@ -148,6 +166,36 @@ pub(crate) async fn forward<R: Right>(
         response
             .headers_mut()
             .insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    }
+    Ok(response)
+}
+
+/// Refuses what is no handshake, and one from which a browser would make no socket.
+fn check_handshake(headers: &HeaderMap) -> ApiResult<()> {
+    if !asks_for_websocket(headers) {
+        return Err(not_a_handshake());
+    }
+    if let Some((_, false)) = bearer_subprotocol(headers) {
+        return Err(ApiError::new(
+            ErrorCode::InvalidRequest,
+            format!(
+                "Offer a second subprotocol beside reef.bearer.…, the route's own or {PLAIN_SUBPROTOCOL:?}: \
+                 one must be chosen, and a key is never chosen."
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Puts the handshake to the door; after its 101 client and door talk to each other.
+async fn tunnel(state: &ApiState, request: Request, call: &Call, upstream: &Upstream) -> ApiResult<Response> {
+    let plain = HeaderValue::from_static(PLAIN_SUBPROTOCOL);
+    let offers_plain = subprotocols(request.headers()).any(|protocol| protocol == PLAIN_SUBPROTOCOL);
+    let socket = Socket { name: RequestId::generate().as_uuid(), held: Box::new(()) };
+    let response = state.pipe().tunnel(request, call, socket).await;
+    let mut response = response.map_err(|error| refuse(error, upstream))?.map(Body::new);
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS && offers_plain {
+        response.headers_mut().entry(header::SEC_WEBSOCKET_PROTOCOL).or_insert(plain);
     }
     Ok(response)
 }
@@ -220,6 +268,11 @@ fn too_large() -> ApiError {
     )
 }
 
+fn not_a_handshake() -> ApiError {
+    let message = "This route is a WebSocket: connect with a WebSocket client (ws:// or wss://), not with a plain request.";
+    ApiError::new(ErrorCode::InvalidRequest, message).with_status(StatusCode::UPGRADE_REQUIRED)
+}
+
 fn revoked() -> ApiError {
     ApiError::unauthorized("This credential was revoked while the request waited.")
 }
@@ -246,9 +299,7 @@ fn refuse(error: PipeError, upstream: &Upstream) -> ApiError {
         PipeError::Downstream(_) => {
             ApiError::new(ErrorCode::InvalidRequest, "The body broke off: send it again.")
         }
-        PipeError::NotAHandshake => {
-            ApiError::new(ErrorCode::InvalidRequest, "This route takes WebSocket handshakes only.")
-        }
+        PipeError::NotAHandshake => not_a_handshake(),
         PipeError::Revoked => revoked(),
         PipeError::Upstream(_) | PipeError::Protocol(_) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "door broke off");

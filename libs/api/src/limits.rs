@@ -30,6 +30,10 @@ pub enum Policy {
     Writes,
     /// `POST …/chat` and `…/chat/stream`.
     Chat,
+    /// `POST …/terminal/exec`.
+    Exec,
+    /// `…/files`: a directory is many small files.
+    Files,
     /// `POST /api/instances`.
     InstanceCreate,
     /// Sign-in, sign-up, invite codes: per address and per account.
@@ -39,8 +43,16 @@ pub enum Policy {
 }
 
 impl Policy {
-    const ALL: [Self; 6] =
-        [Self::Reads, Self::Writes, Self::Chat, Self::InstanceCreate, Self::SignIn, Self::BadCredentials];
+    const ALL: [Self; 8] = [
+        Self::Reads,
+        Self::Writes,
+        Self::Chat,
+        Self::Exec,
+        Self::Files,
+        Self::InstanceCreate,
+        Self::SignIn,
+        Self::BadCredentials,
+    ];
 
     /// Returns the name in headers and messages.
     pub const fn name(self) -> &'static str {
@@ -48,6 +60,8 @@ impl Policy {
             Self::Reads => "reads",
             Self::Writes => "writes",
             Self::Chat => "chat",
+            Self::Exec => "exec",
+            Self::Files => "files",
             Self::InstanceCreate => "instance-create",
             Self::SignIn => "sign-in",
             Self::BadCredentials => "bad-credentials",
@@ -60,6 +74,8 @@ impl Policy {
             Self::Reads => (600, MINUTE),
             Self::Writes => (200, MINUTE),
             Self::Chat => (100, MINUTE),
+            Self::Exec => (50, MINUTE),
+            Self::Files => (1_200, MINUTE),
             Self::InstanceCreate => (10, Duration::from_secs(3600)),
             Self::SignIn => (10, MINUTE),
             Self::BadCredentials => (60, MINUTE),

@@ -94,8 +94,8 @@ fn info() -> Info {
         .description(Some(
             "Hosted OpenClaw instances. Send `Authorization: Bearer sk_live_…`. Every error is an ErrorBody. \
              `x-reef-scope` says which scope a key needs (null: none), `x-reef-wakes` whether the call wakes a sleeping \
-             instance, `x-reef-kind` what is special about it: `sse`, `passthrough` (answered by the instance), \
-             `destructive`.",
+             instance, `x-reef-kind` what is special about it: `sse`, `websocket`, `passthrough` (answered by the \
+             instance), `destructive`.",
         ))
         .license(Some(License::new("Apache-2.0")))
         .build()
@@ -105,6 +105,9 @@ fn tags() -> Vec<Tag> {
     [
         ("Instances", "OpenClaw instances and what happens to them."),
         ("Chat", "Talk to an instance's agent."),
+        ("Files", "The files of an instance."),
+        ("Terminal", "Commands and shells in an instance."),
+        ("Desktop", "The screen of an instance."),
         ("Operations", "Long verbs under way."),
         ("Keys", "API keys."),
         ("Account", "Sign-in, sessions, invite codes, the audit."),
@@ -150,7 +153,7 @@ fn complete(path: &str, operation: &mut Operation) {
     let has_body = operation.request_body.is_some();
     let names_one = path.contains('{');
     let goes_to_door = mark(operation, "x-reef-kind")
-        .is_some_and(|kind| kind == "passthrough" || kind == "sse")
+        .is_some_and(|kind| kind == "passthrough" || kind == "sse" || kind == "websocket")
         || path.contains("/chat/");
     let is_on_instance = path.starts_with("/api/instances");
     let mut errors = vec![C::InternalError];
@@ -181,6 +184,10 @@ fn complete(path: &str, operation: &mut Operation) {
     for code in errors {
         let reference = RefOr::Ref(Ref::from_response_name(code.as_str()));
         operation.responses.responses.entry(code.status().as_str().to_owned()).or_insert(reference);
+    }
+    if mark(operation, "x-reef-kind").is_some_and(|kind| kind == "websocket") {
+        let reference = RefOr::Ref(Ref::from_response_name(C::InvalidRequest.as_str()));
+        operation.responses.responses.entry("426".to_owned()).or_insert(reference);
     }
     if has_body {
         for status in ["415", "422"] {

@@ -7,6 +7,7 @@
 pub mod access;
 pub mod api_key;
 pub mod email;
+pub mod file_link;
 pub mod invite_code;
 pub mod password;
 pub mod seal;
@@ -17,12 +18,13 @@ pub mod token;
 pub use access::{Caller, Credential, Denied, IpAllow, can};
 pub use api_key::ApiKeySecret;
 pub use email::Email;
+pub use file_link::{FileLink, FileLinkError};
 pub use invite_code::{InviteCode, ParseInviteCodeError};
 pub use password::{PasswordError, Passwords};
 pub use seal::{SealError, SecretBox};
 pub use secrecy::{ExposeSecret, SecretString};
 pub use server_key::ServerKey;
-pub use ticket::{Ticket, TicketError, Tickets};
+pub use ticket::{Claims, TicketError, Tickets};
 pub use token::random_token;
 
 /// Returns the SHA-256 of the parts, one behind the other.

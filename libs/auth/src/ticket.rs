@@ -19,21 +19,22 @@ use crate::{Credential, ServerKey, server_key::mac};
 
 /// How long a ticket may be used.
 pub const TICKET_TTL: Duration = Duration::from_secs(30);
-/// kind, user, credential, expiry, nonce.
-const CLAIMS_LEN: usize = 1 + 16 + 16 + 8 + 16;
-const LEN: usize = CLAIMS_LEN + 32;
+/// kind, user, credential, expiry.
+pub(crate) const CLAIMS_LEN: usize = 1 + 16 + 16 + 8;
+const NONCE_LEN: usize = 16;
+const LEN: usize = CLAIMS_LEN + NONCE_LEN + 32;
 
 /// Gives out and takes tickets. Clones share what was taken.
 #[derive(Clone)]
 pub struct Tickets {
     key: [u8; 32],
     /// Until when a taken ticket, by its nonce, must be remembered.
-    taken: Arc<Mutex<HashMap<[u8; 16], Timestamp>>>,
+    taken: Arc<Mutex<HashMap<[u8; NONCE_LEN], Timestamp>>>,
 }
 
-/// What a ticket says.
+/// What a ticket or a link says: by whom it was made, and until when it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ticket {
+pub struct Claims {
     /// The account.
     pub user: UserId,
     /// The session or key that it was made with: it ends with that.
@@ -70,65 +71,67 @@ impl Tickets {
         route: &str,
         now: Timestamp,
     ) -> (String, Timestamp) {
-        let expires_at = now + TICKET_TTL;
-        let (kind, id) = match credential {
-            Credential::Session(id) => (0, id.as_uuid()),
-            Credential::Key(id) => (1, id.as_uuid()),
-        };
-        let claims = [
-            &[kind][..],
-            user.as_uuid().as_bytes(),
-            id.as_bytes(),
-            &expires_at.unix_micros().to_be_bytes(),
-            &rand::random::<[u8; 16]>(),
-        ]
-        .concat();
-        let tag = mac(&self.key, &[&claims, route.as_bytes()]);
-        (URL_SAFE_NO_PAD.encode([&claims[..], &tag].concat()), expires_at)
+        let claims = Claims { user, credential, expires_at: now + TICKET_TTL };
+        let claimed = [&claims.to_bytes()[..], &rand::random::<[u8; NONCE_LEN]>()].concat();
+        let tag = mac(&self.key, &[&claimed, route.as_bytes()]);
+        (URL_SAFE_NO_PAD.encode([&claimed[..], &tag].concat()), claims.expires_at)
     }
 
     /// Takes a ticket for `route`; a second time it is refused.
     ///
     /// # Errors
     /// [`TicketError`], each variant with its cause.
-    pub fn take(&self, text: &str, route: &str, now: Timestamp) -> Result<Ticket, TicketError> {
+    pub fn take(&self, text: &str, route: &str, now: Timestamp) -> Result<Claims, TicketError> {
         let mut bytes = [0; LEN];
         let len = URL_SAFE_NO_PAD.decode_slice(text, &mut bytes).map_err(|_| TicketError::Invalid)?;
         if len != LEN {
             return Err(TicketError::Invalid);
         }
-        let (claims, tag) = bytes.split_at(CLAIMS_LEN);
-        let is_ours: bool = mac(&self.key, &[claims, route.as_bytes()]).ct_eq(tag).into();
-        let (ticket, nonce) = read_claims(claims).filter(|_| is_ours).ok_or(TicketError::Invalid)?;
-        if ticket.expires_at <= now {
+        let (claimed, tag) = bytes.split_at(CLAIMS_LEN + NONCE_LEN);
+        let is_ours: bool = mac(&self.key, &[claimed, route.as_bytes()]).ct_eq(tag).into();
+        let (claims, nonce) = claimed.split_at(CLAIMS_LEN);
+        let claims = Claims::read(claims).filter(|_| is_ours).ok_or(TicketError::Invalid)?;
+        let nonce = nonce.try_into().map_err(|_| TicketError::Invalid)?;
+        if claims.expires_at <= now {
             return Err(TicketError::Expired);
         }
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.retain(|_, until| *until > now);
-        match taken.insert(nonce, ticket.expires_at) {
-            None => Ok(ticket),
+        match taken.insert(nonce, claims.expires_at) {
+            None => Ok(claims),
             Some(_) => Err(TicketError::Taken),
         }
     }
 }
 
-fn read_claims(claims: &[u8]) -> Option<(Ticket, [u8; 16])> {
-    let (kind, rest) = claims.split_first()?;
-    let (user, rest) = rest.split_first_chunk::<16>()?;
-    let (id, rest) = rest.split_first_chunk::<16>()?;
-    let (expires_at, nonce) = rest.split_first_chunk::<8>()?;
-    let id = Uuid::from_bytes(*id);
-    let credential = match kind {
-        0 => Credential::Session(SessionId::from_uuid(id)),
-        1 => Credential::Key(ApiKeyId::from_uuid(id)),
-        _ => return None,
-    };
-    let ticket = Ticket {
-        user: UserId::from_uuid(Uuid::from_bytes(*user)),
-        credential,
-        expires_at: Timestamp::from_unix_micros(i64::from_be_bytes(*expires_at)),
-    };
-    Some((ticket, nonce.try_into().ok()?))
+impl Claims {
+    /// Returns the form that is authenticated.
+    pub(crate) fn to_bytes(self) -> [u8; CLAIMS_LEN] {
+        let (kind, id) = match self.credential {
+            Credential::Session(id) => (0, id.as_uuid()),
+            Credential::Key(id) => (1, id.as_uuid()),
+        };
+        let mut bytes = [kind; CLAIMS_LEN];
+        bytes[1..17].copy_from_slice(self.user.as_uuid().as_bytes());
+        bytes[17..33].copy_from_slice(id.as_bytes());
+        bytes[33..].copy_from_slice(&self.expires_at.unix_micros().to_be_bytes());
+        bytes
+    }
+
+    /// Reads that form; `None` where it is none.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (kind, rest) = bytes.split_first()?;
+        let (user, rest) = rest.split_first_chunk::<16>()?;
+        let (id, rest) = rest.split_first_chunk::<16>()?;
+        let id = Uuid::from_bytes(*id);
+        let credential = match kind {
+            0 => Credential::Session(SessionId::from_uuid(id)),
+            1 => Credential::Key(ApiKeyId::from_uuid(id)),
+            _ => return None,
+        };
+        let expires_at = Timestamp::from_unix_micros(i64::from_be_bytes(rest.try_into().ok()?));
+        Some(Self { user: UserId::from_uuid(Uuid::from_bytes(*user)), credential, expires_at })
+    }
 }
 
 impl std::fmt::Debug for Tickets {
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!(text.len(), 119);
         assert_eq!(there.take(&text, "/other", now), Err(TicketError::Invalid));
         assert_eq!(there.take(&text, ROUTE, expires_at), Err(TicketError::Expired));
-        assert_eq!(there.take(&text, ROUTE, now), Ok(Ticket { user, credential, expires_at }));
+        assert_eq!(there.take(&text, ROUTE, now), Ok(Claims { user, credential, expires_at }));
         assert_eq!(there.take(&text, ROUTE, now), Err(TicketError::Taken));
         assert_eq!(Tickets::new(&ServerKey::generate()).take(&text, ROUTE, now), Err(TicketError::Invalid));
         let (later, _) = here.issue(user, credential, ROUTE, expires_at);

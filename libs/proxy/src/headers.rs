@@ -62,12 +62,14 @@ pub fn to_client(headers: &mut HeaderMap) {
 /// A browser takes a handshake for failed in which none of its subprotocols is chosen (WHATWG WebSockets, "establish a
 /// WebSocket connection"), and a key is never chosen.
 pub fn bearer_subprotocol(headers: &HeaderMap) -> Option<(&str, bool)> {
-    let offered = || {
-        let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter();
-        values.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).map(str::trim)
-    };
-    let key = offered().find_map(|protocol| protocol.strip_prefix(BEARER_SUBPROTOCOL))?;
-    Some((key, offered().any(|protocol| !protocol.is_empty() && !protocol.starts_with(BEARER_SUBPROTOCOL))))
+    let key = subprotocols(headers).find_map(|protocol| protocol.strip_prefix(BEARER_SUBPROTOCOL))?;
+    Some((key, subprotocols(headers).any(|protocol| !protocol.starts_with(BEARER_SUBPROTOCOL))))
+}
+
+/// Returns the subprotocols that a handshake offers.
+pub fn subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|protocol| !protocol.is_empty())
 }
 
 /// Tells whether a head asks for, or agrees to, the WebSocket protocol (RFC 6455 §4).

@@ -11,8 +11,6 @@ pub(crate) trait Right: Send + Sync + 'static {
     const SCOPE: Option<Scope>;
     /// Whether only operators may.
     const NEEDS_OPERATOR: bool = false;
-    /// Whether only a browser's session may: a page does what several scopes of a key are for.
-    const NEEDS_SESSION: bool = false;
 
     /// Returns the limit that a request counts against.
     fn policy(method: &Method) -> Policy {
@@ -37,6 +35,10 @@ rights! {
     InstancesRead = Some(Scope::InstancesRead);
     /// `instances:write`.
     InstancesWrite = Some(Scope::InstancesWrite);
+    /// `terminal`.
+    Terminal = Some(Scope::Terminal);
+    /// `desktop`.
+    Desktop = Some(Scope::Desktop);
     /// `account`.
     Account = Some(Scope::Account);
 }
@@ -52,12 +54,26 @@ impl Right for Chat {
     }
 }
 
-/// A person who is signed in with a browser.
-pub(crate) enum Person {}
+/// `terminal`, to run a command.
+pub(crate) enum Exec {}
 
-impl Right for Person {
-    const SCOPE: Option<Scope> = Some(Scope::Account);
-    const NEEDS_SESSION: bool = true;
+impl Right for Exec {
+    const SCOPE: Option<Scope> = Some(Scope::Terminal);
+
+    fn policy(_: &Method) -> Policy {
+        Policy::Exec
+    }
+}
+
+/// `files`.
+pub(crate) enum Files {}
+
+impl Right for Files {
+    const SCOPE: Option<Scope> = Some(Scope::Files);
+
+    fn policy(_: &Method) -> Policy {
+        Policy::Files
+    }
 }
 
 /// An operator, with `account` where it is a key.

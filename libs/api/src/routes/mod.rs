@@ -7,10 +7,13 @@
 mod account;
 mod admin;
 mod chat;
+mod desktop;
 mod discovery;
+mod files;
 mod instances;
 mod operations;
 mod pass;
+mod terminal;
 
 use utoipa_axum::router::OpenApiRouter;
 
@@ -24,4 +27,7 @@ pub(crate) fn all() -> OpenApiRouter<ApiState> {
         .merge(instances::routes())
         .merge(operations::routes())
         .merge(chat::routes())
+        .merge(files::routes())
+        .merge(terminal::routes())
+        .merge(desktop::routes())
 }
