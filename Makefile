@@ -45,7 +45,8 @@ images: setup-cargo ## the release images, reef and reef-instance (BASE=debian:b
 
 bench: setup-cargo ## side by side with nginx; numbers for docs/performance.md
 	@infra/setup/packages.sh bench
-	@cargo build --release -p reef
+	@infra/setup/openclaw.sh >/dev/null
+	@cargo build --release -p reef -p reef-instance
 	@cargo run --quiet --release -p reef-bench
 
 clean: ## remove what was built; .cache (OpenClaw, base image) and data stay

@@ -4,8 +4,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 
+mod bulk;
 mod crash;
 mod first_five_minutes;
 mod platform;
 mod random_kills;
 mod sse;
+mod workbench;

@@ -47,6 +47,12 @@ impl Platform {
         self.dir.path().join("data")
     }
 
+    /// The server's process.
+    pub(crate) fn pid(&self) -> nix::unistd::Pid {
+        let child = self.child.as_ref().expect("it runs");
+        nix::unistd::Pid::from_raw(child.id().try_into().unwrap())
+    }
+
     /// What the server has printed so far.
     pub(crate) fn output(&self) -> String {
         self.output.lock().unwrap().clone()
@@ -171,17 +177,21 @@ impl Client {
         (status, response.json().await.unwrap_or(Value::Null))
     }
 
-    pub(crate) async fn invite(&self) -> String {
-        let response = self
-            .http
-            .post(format!("{}/api/admin/invites", self.base))
+    /// Calls with the operator's cookie instead of the key.
+    pub(crate) async fn call_as_person(&self, method: &str, path: &str, body: Value) -> (u16, Value) {
+        let request = self.http.request(method.parse().unwrap(), format!("{}{path}", self.base));
+        let response = request
             .header("origin", &self.base)
             .header("cookie", &self.cookie)
-            .json(&json!({"max_uses": 100}))
+            .json(&body)
             .send()
             .await
             .unwrap();
-        let body: Value = response.json().await.unwrap();
+        (response.status().as_u16(), response.json().await.unwrap_or(Value::Null))
+    }
+
+    pub(crate) async fn invite(&self) -> String {
+        let (_, body) = self.call_as_person("POST", "/api/admin/invites", json!({"max_uses": 100})).await;
         body["code"].as_str().unwrap_or_else(|| panic!("no code in {body}")).to_owned()
     }
 

@@ -18,28 +18,28 @@ pub(crate) struct Load {
 }
 
 /// Runs for some seconds, after a short warm-up.
-pub(crate) fn run(target: &Target, connections: u32, bytes: usize) -> Load {
-    wrk(target, connections, bytes, 1, &[]);
+pub(crate) fn run(target: &Target, connections: u32, path: &str) -> Load {
+    wrk(target, connections, path, 1, &[]);
     let pids = family(&target.pids);
     let before = cpu_micros(&pids);
-    let mut load = wrk(target, connections, bytes, SECONDS, &[]);
+    let mut load = wrk(target, connections, path, SECONDS, &[]);
     let used = cpu_micros(&pids) - before;
     load.cpu_micros = (!pids.is_empty()).then(|| used as f64 / (load.per_second * f64::from(SECONDS)));
     load
 }
 
 /// Runs with one connection from the first core.
-pub(crate) fn run_pinned(target: &Target, bytes: usize) -> Load {
-    wrk(target, 1, bytes, SECONDS, &["taskset", "-c", "0"])
+pub(crate) fn run_pinned(target: &Target, path: &str) -> Load {
+    wrk(target, 1, path, SECONDS, &["taskset", "-c", "0"])
 }
 
-fn wrk(target: &Target, connections: u32, bytes: usize, seconds: u32, through: &[&str]) -> Load {
+fn wrk(target: &Target, connections: u32, path: &str, seconds: u32, through: &[&str]) -> Load {
     let words: Vec<&str> = through.iter().copied().chain(["wrk"]).collect();
     let output = Command::new(words[0])
         .args(&words[1..])
         .args(["-t1", "--latency", "-c", &connections.to_string(), "-d", &format!("{seconds}s")])
         .args(["-H", &format!("Authorization: Bearer {}", target.token)])
-        .arg(format!("{}/chat/messages?size={bytes}", target.base))
+        .arg(format!("{}{path}", target.base))
         .output()
         .expect("wrk is installed: apt-get install wrk");
     let text = String::from_utf8(output.stdout).unwrap();

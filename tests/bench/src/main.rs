@@ -1,7 +1,8 @@
 //! `make bench`: Reef's pass-through side by side with nginx `proxy_pass` + `auth_request`, to the same upstream, in one run.
 //!
-//! The whole real `reef` (release build) is measured: process runtime, database, authentication, routing. Only the
-//! instance is not real: this program stands in for `reef-instance` and is started by the runtime as such ([`door`]).
+//! The whole real `reef` (release build) is measured: process runtime, database, authentication, routing. For the
+//! pass-through only the instance is not real: this program stands in for `reef-instance` and is started by the runtime
+//! as such ([`door`]). What an instance serves is measured with the real one ([`workbench`]).
 //! Load comes from `wrk`; CPU time is that of the proxy's processes alone (`/proc/PID/stat`).
 //!
 //! Prints Markdown tables for `docs/performance.md`: all of them, or those that the arguments name ([`TABLES`]). With
@@ -15,11 +16,14 @@ mod process;
 mod sse;
 mod tables;
 mod target;
+mod workbench;
 
-use tables::{events, memory, one_core, pass_through, say};
+use tables::{events, files, memory, one_core, pass_through, say};
 
 /// In the order in which they are printed.
-const TABLES: [&str; 5] = ["small", "large", "one-core", "events", "memory"];
+const TABLES: [&str; 6] = ["small", "large", "one-core", "events", "memory", "files"];
+/// Those that are measured with a real instance.
+const INSTANCE_TABLES: [&str; 1] = ["files"];
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -43,16 +47,29 @@ fn main() {
 }
 
 async fn measure(wanted: impl Iterator<Item = &str>) {
-    let dir = tempfile::tempdir().unwrap();
-    let setup = start(dir.path()).await;
-    for table in wanted {
-        match table {
-            "small" => pass_through::run(&setup, "small", 200),
-            "large" => pass_through::run(&setup, "64 KiB", 65_536),
-            "one-core" => one_core::run(&setup),
-            "events" => events::run(&setup).await,
-            "memory" => memory::run(&setup).await,
-            other => unreachable!("{other} is not in TABLES"),
+    let (of_reef, of_instance): (Vec<_>, Vec<_>) = wanted.partition(|table| !INSTANCE_TABLES.contains(table));
+    if !of_reef.is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = start(dir.path()).await;
+        for table in of_reef {
+            match table {
+                "small" => pass_through::run(&setup, "small", 200),
+                "large" => pass_through::run(&setup, "64 KiB", 65_536),
+                "one-core" => one_core::run(&setup),
+                "events" => events::run(&setup).await,
+                "memory" => memory::run(&setup).await,
+                other => unreachable!("{other} is not in TABLES"),
+            }
+        }
+    }
+    if !of_instance.is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let bench = workbench::Workbench::start(dir.path()).await;
+        for table in of_instance {
+            match table {
+                "files" => files::run(&bench).await,
+                other => unreachable!("{other} is not in INSTANCE_TABLES"),
+            }
         }
     }
 }

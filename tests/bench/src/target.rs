@@ -57,28 +57,9 @@ impl Setup {
         let myself = std::env::current_exe().unwrap();
         let port = free_port();
         let data = dir.join("data");
-        let (reef, greeting) = start_reef(&myself, port, &data);
-        let word = |begin: &str| {
-            let at = greeting.find(begin).unwrap_or_else(|| panic!("{begin} in {greeting}"));
-            let rest = &greeting[at + begin.len()..];
-            rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-')
-                .next()
-                .unwrap()
-                .to_owned()
-        };
-        let (key, invite) = (word("KEY="), word("\"invite_code\":\""));
+        let (reef, greeting) = start_reef(&myself, &fake_openclaw(&data), port, &data);
         let origin = format!("http://127.0.0.1:{port}");
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let made = client
-            .post(format!("{origin}/api/instances?wait=60"))
-            .bearer_auth(&key)
-            .json(&serde_json::json!({ "name": "bench", "invite_code": invite }))
-            .send()
-            .await
-            .unwrap();
-        let text = made.text().await.unwrap();
-        let made: serde_json::Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(made["status"], "ready", "{text}");
+        let (key, made) = make_instance(&origin, &greeting).await;
         let id = made["id"].as_str().unwrap();
 
         let run_dir = RunDir::new(data.join("instances").join(id).join("run"));
@@ -148,26 +129,54 @@ impl Setup {
     }
 }
 
-/// Starts the release build, with this program as its `reef-instance`, and returns what it greets with.
-fn start_reef(myself: &Path, port: u16, data: &Path) -> (Running, String) {
-    let reef = std::env::var_os("REEF_BIN").map_or_else(|| myself.with_file_name("reef"), PathBuf::from);
+/// Starts the release build with `instance` as its `reef-instance`, and returns what it greets with.
+pub(crate) fn start_reef(instance: &Path, openclaw: &Path, port: u16, data: &Path) -> (Running, String) {
+    let reef = built("reef", "REEF_BIN");
     let mut child = Command::new(&reef)
         .arg("serve")
         .env("REEF_LISTEN", format!("127.0.0.1:{port}"))
         .env("REEF_DATA_DIR", data)
-        .env("REEF_INSTANCE_BIN", myself)
-        .env("REEF_OPENCLAW_DIR", fake_openclaw(data))
+        .env("REEF_INSTANCE_BIN", instance)
+        .env("REEF_OPENCLAW_DIR", openclaw)
         .env("REEF_RATE_LIMITS", "0")
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("{}: {error}; type `cargo build --release -p reef`", reef.display()));
+        .unwrap_or_else(|error| panic!("{}: {error}; type `make bench`", reef.display()));
     let mut lines = BufReader::new(child.stdout.take().unwrap());
     let mut greeting = String::new();
     while greeting.matches("curl ").count() < 3 {
         assert_ne!(lines.read_line(&mut greeting).unwrap(), 0, "reef ended: {greeting}");
     }
     (Running(child), greeting)
+}
+
+/// Returns the program of that name beside this one, unless the variable names another.
+pub(crate) fn built(name: &str, variable: &str) -> PathBuf {
+    let beside = || std::env::current_exe().unwrap().with_file_name(name);
+    std::env::var_os(variable).map_or_else(beside, PathBuf::from)
+}
+
+/// Makes an instance with the key and the invite of the greeting, and waits until it is ready.
+pub(crate) async fn make_instance(origin: &str, greeting: &str) -> (String, serde_json::Value) {
+    let word = |begin: &str| {
+        let at = greeting.find(begin).unwrap_or_else(|| panic!("{begin} in {greeting}"));
+        let rest = &greeting[at + begin.len()..];
+        rest.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap().to_owned()
+    };
+    let (key, invite) = (word("KEY="), word("\"invite_code\":\""));
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let made = client
+        .post(format!("{origin}/api/instances?wait=120"))
+        .bearer_auth(&key)
+        .json(&serde_json::json!({ "name": "bench", "invite_code": invite }))
+        .send()
+        .await
+        .unwrap();
+    let text = made.text().await.unwrap();
+    let made: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(made["status"], "ready", "{text}");
+    (key, made)
 }
 
 /// Makes what the process runtime wants to see before it starts anything.
@@ -222,7 +231,7 @@ fn start_nginx(dir: &Path, port: u16, run_dir: &RunDir, token: &str, auth: Optio
     Running(child.expect("nginx is installed: apt-get install nginx-light"))
 }
 
-async fn wait_for(is_so: impl Fn() -> bool) {
+pub(crate) async fn wait_for(is_so: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -232,6 +241,6 @@ async fn wait_for(is_so: impl Fn() -> bool) {
     .expect("everything starts within a minute");
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

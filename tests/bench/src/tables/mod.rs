@@ -1,6 +1,7 @@
 //! One table per file: what is measured, and the rows.
 
 pub(crate) mod events;
+pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod one_core;
 pub(crate) mod pass_through;

@@ -3,7 +3,7 @@
 use super::say;
 use crate::{load, target::Setup};
 
-const BYTES: usize = 200;
+const PATH: &str = "/chat/messages?size=200";
 
 pub(crate) fn run(setup: &Setup) {
     say("\n### GET, small body, 1 connection, everything on one core\n");
@@ -12,7 +12,7 @@ pub(crate) fn run(setup: &Setup) {
     setup.pin("0");
     let mut direct = None;
     for target in setup.targets() {
-        let p50 = load::run_pinned(&target, BYTES).p50_micros;
+        let p50 = load::run_pinned(&target, PATH).p50_micros;
         let base = *direct.get_or_insert(p50);
         say(&format!("| {} | {p50:.0} | {:.0} |", target.name, p50 - base));
     }

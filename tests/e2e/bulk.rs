@@ -1,0 +1,93 @@
+//! Many small files and one large one, through the control plane: what goes up comes down, in constant memory.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use nix::unistd::Pid;
+use sha2::{Digest, Sha256};
+
+use crate::platform::{Client, Platform, doors_below};
+
+const SMALL_FILES: usize = 1_000;
+const AT_ONCE: usize = 16;
+const CHUNK: usize = 1 << 20;
+/// Of the large file; debug builds move some hundred MiB a second.
+const CHUNKS: u64 = 2 << 10;
+/// What a process may grow by while the large file passes.
+const GROWTH_KIB: u64 = 64 << 10;
+
+fn content_url(client: &Client, id: &str, path: &str) -> String {
+    format!("{}/api/instances/{id}/files/content?path={path}&parents=true", client.base)
+}
+
+/// Bytes that no compression and no hole shortens, and that can be made again.
+fn chunk(number: u64) -> Vec<u8> {
+    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(CHUNK);
+    while bytes.len() < CHUNK {
+        // xorshift64 (Marsaglia, 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes
+}
+
+fn resident_kib(pid: Pid) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse().ok()).unwrap_or(0)
+}
+
+async fn small_files(client: &Client, id: &str) {
+    let each = stream::iter(0..SMALL_FILES).map(async |number| {
+        let url = content_url(client, id, &format!("/workspace/small/{}/{number}.txt", number % 10));
+        let body = format!("file {number}\n").repeat(1 + number % 50);
+        let put = client.http.put(&url).bearer_auth(&client.key).body(body.clone()).send().await.unwrap();
+        assert!(put.status().is_success(), "{number}: {}", put.text().await.unwrap());
+        let got = client.http.get(&url).bearer_auth(&client.key).send().await.unwrap();
+        assert_eq!(got.text().await.unwrap(), body, "{number}");
+    });
+    each.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    let url =
+        format!("{}/api/instances/{id}/files?path=/workspace/small&recursive=true&limit=5000", client.base);
+    let list = client.http.get(url).bearer_auth(&client.key).send().await.unwrap();
+    let list: serde_json::Value = list.json().await.unwrap();
+    let files = list.as_array().unwrap().iter().filter(|entry| entry["type"] == "file").count();
+    assert_eq!(files, SMALL_FILES);
+}
+
+async fn large_file(client: &Client, id: &str, pids: &[Pid]) {
+    let before: Vec<u64> = pids.iter().map(|pid| resident_kib(*pid)).collect();
+    let url = content_url(client, id, "/workspace/large.bin");
+    let chunks = stream::iter(0..CHUNKS).map(|number| Ok::<_, std::io::Error>(chunk(number)));
+    let body = reqwest::Body::wrap_stream(chunks);
+    let put = client.http.put(&url).bearer_auth(&client.key).body(body).send().await.unwrap();
+    assert!(put.status().is_success(), "{}", put.text().await.unwrap());
+    let got = client.http.get(&url).bearer_auth(&client.key).send().await.unwrap();
+    assert_eq!(got.headers()["content-length"].to_str().unwrap(), (CHUNKS * CHUNK as u64).to_string());
+    let (mut came, mut bytes) = (Sha256::new(), got.bytes_stream());
+    while let Some(piece) = bytes.next().await {
+        came.update(piece.unwrap());
+    }
+    let mut sent = Sha256::new();
+    (0..CHUNKS).for_each(|number| sent.update(chunk(number)));
+    assert!(came.finalize() == sent.finalize(), "the checksums are the same");
+    for (pid, before) in pids.iter().zip(before) {
+        let grown = resident_kib(*pid).saturating_sub(before);
+        assert!(grown < GROWTH_KIB, "process {pid} grew by {grown} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_files_in_bulk() {
+    let platform = Platform::start(&[("REEF_RATE_LIMITS", "0")]).await;
+    let client = platform.operator().await;
+    let id = client.instance().await;
+    small_files(&client, &id).await;
+    let mut pids = doors_below(&platform.data_dir());
+    pids.push(platform.pid());
+    let limit = Duration::from_secs(240);
+    tokio::time::timeout(limit, large_file(&client, &id, &pids)).await.expect("the large file in time");
+}
