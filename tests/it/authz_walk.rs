@@ -1,6 +1,8 @@
 //! Walks the OpenAPI document: who may not, gets nowhere, on every route, before anything of the body is looked at.
 
-use reef_model::{ApiKeyId, ChatSessionId, InstanceId, InviteId, OperationId, Scope, SessionId, TurnId};
+use reef_model::{
+    ApiKeyId, ChatSessionId, InstanceId, InviteId, OperationId, Scope, SessionId, TerminalId, TurnId,
+};
 use reef_testkit::{Answer, Client, Operation, Platform, both_engines};
 use serde_json::{Value, json};
 
@@ -35,6 +37,7 @@ fn path(operation: &Operation, instance: &str) -> String {
         .template
         .replace("{id}", &id)
         .replace("{sid}", &ChatSessionId::generate().to_string())
+        .replace("{tid}", &TerminalId::generate().to_string())
         .replace("{turn_id}", &TurnId::generate().to_string());
     assert!(!path.contains('{'), "say here what to fill in: {path}");
     path
@@ -43,6 +46,9 @@ fn path(operation: &Operation, instance: &str) -> String {
 /// Sends garbage under a fixed request id, so that equal answers are equal byte for byte.
 async fn knock(client: &Client, operation: &Operation, instance: &str) -> Answer {
     let call = client.call(&operation.method, &path(operation, instance)).header("x-request-id", "walk");
+    if operation.description["x-reef-kind"] == "websocket" {
+        return call.open().await.err().expect("the door's socket is not for this one");
+    }
     call.body("application/json", GARBAGE).send().await
 }
 

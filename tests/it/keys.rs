@@ -72,23 +72,6 @@ both_engines! {
         platform.finish().await;
     }
 
-    async fn a_key_opens_no_page(database: TestDatabase) {
-        let platform = Platform::start(database).await;
-        let ada = platform.account("ada").await;
-        let id = ada.ready_instance(&platform).await;
-        let minted = ada.post("/api/keys", json!({"name": "k", "scopes": ["account"]})).await.expect(201);
-        let key = platform.anonymous().with_key(minted["secret"].as_str().unwrap());
-        // What a page does takes more scopes than one.
-        for (method, path) in
-            [("GET", "/account".to_owned()), ("POST", format!("/account/instances/{id}/delete"))]
-        {
-            let answer = key.call(method, &path).dispatch().await.unwrap();
-            assert_eq!(answer.status(), 403, "{method} {path}");
-        }
-        assert_eq!(ada.get(&format!("/api/instances/{id}")).await.expect(200)["status"], "ready");
-        platform.finish().await;
-    }
-
     async fn limits_of_address_and_time_hold(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;

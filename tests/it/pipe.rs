@@ -22,7 +22,11 @@ async fn open(platform: &Platform, account: &Account, id: InstanceId) -> (Events
 }
 
 fn started() -> EventBody {
-    EventBody::TurnStarted(TurnStarted { turn_id: TurnId::generate(), session_id: ChatSessionId::generate() })
+    EventBody::TurnStarted(TurnStarted {
+        turn_id: TurnId::generate(),
+        session_id: ChatSessionId::generate(),
+        origin: None,
+    })
 }
 
 fn delta(text: &str) -> EventBody {

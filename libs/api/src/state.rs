@@ -18,6 +18,7 @@ use crate::{
     forward::{DoorDialer, Holds},
     limits::RateLimits,
     openapi::Rendered,
+    pages::WebApp,
 };
 
 /// What the API is made of; the composition root chooses each.
@@ -32,6 +33,8 @@ pub struct ApiParts {
     pub trusted_proxies: Vec<IpNet>,
     /// How often who may do what.
     pub limits: RateLimits,
+    /// The built browser app.
+    pub web: WebApp,
 }
 
 /// [`ApiParts`] and what grows with use; cheap to clone.
@@ -62,12 +65,13 @@ impl ApiState {
         }))
     }
 
-    /// Says no to new work at `/readyz` and ends the streams that are ours; what doors stream goes on.
+    /// Says no to new work at `/readyz` and ends the streams that are ours and every WebSocket; what doors stream goes on.
     pub fn drain(&self) {
         self.0.draining.cancel();
+        self.0.pipe.hang_up();
     }
 
-    /// Ends every tunnel and waits until they are gone: the last act of a stop.
+    /// Waits until every WebSocket is gone: the last act of a stop.
     pub async fn close(&self) {
         self.0.pipe.close().await;
     }
@@ -94,6 +98,10 @@ impl ApiState {
 
     pub(crate) fn limits(&self) -> &RateLimits {
         &self.0.parts.limits
+    }
+
+    pub(crate) fn web(&self) -> &WebApp {
+        &self.0.parts.web
     }
 
     pub(crate) fn pipe(&self) -> &Pipe<Body> {

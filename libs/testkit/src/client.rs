@@ -9,7 +9,7 @@ use reqwest::{
 };
 use serde_json::Value;
 
-use crate::{Contract, Events, within};
+use crate::{Contract, Events, Socket, within};
 
 /// Calls the platform as somebody, or as nobody.
 #[derive(Clone)]
@@ -137,11 +137,32 @@ impl Call {
             (self.method.to_string(), self.path.clone(), self.client.contract.clone());
         let request = format!("{method} {path}");
         let response = within(&request, self.dispatch()).await.unwrap_or_else(|e| panic!("{request}: {e}"));
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = within(&request, response.bytes()).await.unwrap_or_else(|e| panic!("{request}: {e}"));
-        let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
-        contract.check(&method, &path, status, kind, Some(&body));
-        Answer { status, headers, body, request }
+        Answer::read(request, &method, &path, response, &contract).await
+    }
+
+    /// Makes the request a WebSocket handshake (RFC 6455 §4.1).
+    pub fn handshake(self) -> Self {
+        self.header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    }
+
+    /// Sends a WebSocket handshake and returns the socket, or the answer that refuses it.
+    ///
+    /// # Panics
+    /// Where the answer is not in the document, or none comes.
+    pub async fn open(self) -> Result<Socket, Answer> {
+        let (method, path, contract) =
+            (self.method.to_string(), self.path.clone(), self.client.contract.clone());
+        let request = format!("{method} {path}");
+        let sent = within(&request, self.handshake().dispatch()).await;
+        let response = sent.unwrap_or_else(|e| panic!("{request}: {e}"));
+        if response.status() != reqwest::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Answer::read(request, &method, &path, response, &contract).await);
+        }
+        contract.check(&method, &path, 101, None, Some(&[]));
+        Ok(Socket::of(response).await)
     }
 
     /// Sends the request and returns its event stream.
@@ -176,6 +197,20 @@ impl Call {
 }
 
 impl Answer {
+    async fn read(
+        request: String,
+        method: &str,
+        path: &str,
+        response: reqwest::Response,
+        contract: &Contract,
+    ) -> Self {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = within(&request, response.bytes()).await.unwrap_or_else(|e| panic!("{request}: {e}"));
+        let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
+        contract.check(method, path, status, kind, Some(&body));
+        Self { status, headers, body, request }
+    }
+
     /// Returns the body as JSON, `null` where it is empty, of an answer with this status.
     ///
     /// # Panics

@@ -84,8 +84,10 @@ impl Contract {
             (None, None) => panic!("{what} streams what is not in the document"),
             (Some(content), body) => {
                 let kind = essence.unwrap_or_default();
-                let schema =
-                    content.get(kind).unwrap_or_else(|| panic!("{what}: {kind:?} is not in the document"));
+                let schema = content
+                    .get(kind)
+                    .or_else(|| content.get("*/*"))
+                    .unwrap_or_else(|| panic!("{what}: {kind:?} is not in the document"));
                 if let Some(body) = body.filter(|_| kind == "application/json") {
                     self.check_body(&what, &schema["schema"], body);
                 }

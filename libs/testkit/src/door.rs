@@ -1,16 +1,23 @@
 //! A door without an instance behind it: a real socket, real HTTP, answers from a script.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use axum::{
     Json, Router,
     body::Body,
-    extract::{Query, Request, State},
+    extract::{
+        FromRequestParts, Query, Request, State, WebSocketUpgrade,
+        ws::{CloseFrame, Message, WebSocket},
+    },
     http::{HeaderMap, Method, StatusCode, header, request::Parts},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -20,11 +27,12 @@ use bytes::Bytes;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use reef_door::{
-    DoorStatus, ErrorBody, ErrorCode, RunDir,
+    CloseReason, DoorStatus, ErrorBody, ErrorCode, RunDir,
     chat::{
         ChatMessage, ChatSession, EventBody, MessageDelta, MessageEvent, Role, Turn, TurnEnded, TurnStarted,
         TurnStatus,
     },
+    headers,
     socket::bind_private,
     status::LogLine,
 };
@@ -114,6 +122,8 @@ impl DoorStream {
 pub(crate) struct Memory {
     received: Mutex<Vec<Received>>,
     scripts: Mutex<Vec<(String, Script)>>,
+    sockets: Mutex<HashMap<String, watch::Sender<Option<CloseReason>>>>,
+    is_rude: AtomicBool,
 }
 
 impl Memory {
@@ -123,6 +133,11 @@ impl Memory {
 
     pub(crate) fn script(&self, path: &str, script: Script) {
         lock(&self.scripts).push((path.to_owned(), script));
+    }
+
+    /// Has the door ignore that it is asked to end sockets.
+    pub(crate) fn be_rude(&self) {
+        self.is_rude.store(true, Ordering::Relaxed);
     }
 
     fn record(&self, parts: Parts, body: Bytes) {
@@ -236,16 +251,58 @@ async fn logs(State(state): State<Served>) -> Response {
 
 /// Records the request and answers by the script, or as a well-behaved door would.
 async fn scripted(State(state): State<Served>, request: Request) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let path = parts.uri.path().to_owned();
+    if let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        let name = parts.headers.get(headers::SOCKET).and_then(|name| name.to_str().ok());
+        let closed = watch::channel(None);
+        lock(&state.memory.sockets).insert(name.unwrap_or_default().to_owned(), closed.0);
+        state.memory.record(parts, Bytes::new());
+        return upgrade.protocols(["binary"]).on_upgrade(|socket| echo(socket, closed.1));
+    }
     let Ok(body) = axum::body::to_bytes(body, 64 << 20).await else {
         return StatusCode::BAD_REQUEST.into_response();
     };
     let method = parts.method.clone();
+    if let Some(name) = path.strip_prefix("/sockets/").and_then(|rest| rest.strip_suffix("/close")) {
+        if !state.memory.is_rude.load(Ordering::Relaxed)
+            && let Some(socket) = lock(&state.memory.sockets).remove(name)
+        {
+            socket.send_replace(serde_json::from_slice(&body).ok());
+        }
+        return StatusCode::NO_CONTENT.into_response();
+    }
     state.memory.record(parts, body);
     match state.memory.take_script(&path) {
         Some(script) => play(script).await,
         None => behave(&method, &path),
+    }
+}
+
+/// Sends every frame back until the socket ends or is ended.
+async fn echo(mut socket: WebSocket, mut closed: watch::Receiver<Option<CloseReason>>) {
+    let mut reason = std::pin::pin!(async {
+        closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone())
+    });
+    loop {
+        tokio::select! {
+            frame = socket.recv() => match frame {
+                Some(Ok(frame @ (Message::Binary(_) | Message::Text(_)))) => {
+                    if socket.send(frame).await.is_err() {
+                        return;
+                    }
+                }
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                _ => return,
+            },
+            reason = reason.as_mut() => {
+                let frame = reason.map(|CloseReason { code, reason }| CloseFrame { code, reason: reason.as_ref().into() });
+                let _ = socket.send(Message::Close(frame)).await;
+                // Until the client has closed too.
+                while socket.recv().await.is_some_and(|frame| frame.is_ok()) {}
+                return;
+            }
+        }
     }
 }
 
@@ -298,7 +355,7 @@ fn behave(method: &Method, path: &str) -> Response {
 fn events_of_a_turn(session_id: ChatSessionId, turn_id: TurnId) -> Vec<EventBody> {
     let delta = |text: &str| EventBody::MessageDelta(MessageDelta { turn_id, text: text.to_owned() });
     vec![
-        EventBody::TurnStarted(TurnStarted { turn_id, session_id }),
+        EventBody::TurnStarted(TurnStarted { turn_id, session_id, origin: None }),
         EventBody::MessageCreated(MessageEvent {
             turn_id,
             message: message(session_id, turn_id, Role::User, 2),
@@ -323,6 +380,7 @@ fn turn(session_id: ChatSessionId, turn_id: TurnId) -> Turn {
         usage: None,
         error: None,
         event_id: 6,
+        origin: None,
     }
 }
 
@@ -351,6 +409,7 @@ fn session(id: ChatSessionId) -> ChatSession {
         updated_at: now,
         message_count: 2,
         last_event_id: 6,
+        origin: None,
     }
 }
 

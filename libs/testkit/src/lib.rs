@@ -34,6 +34,7 @@ mod logs;
 mod platform;
 mod replica;
 mod runtime;
+mod socket;
 mod wait;
 
 pub use account::Account;
@@ -47,4 +48,5 @@ pub use reef_api::RateLimits;
 pub use reef_testdb::{TestDatabase, both_engines};
 pub use replica::Replica;
 pub use runtime::{FakeRuntime, Start};
+pub use socket::Socket;
 pub use wait::{PATIENCE, eventually, within};

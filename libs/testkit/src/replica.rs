@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use reef_api::{ApiParts, ApiState, RateLimits};
+use reef_api::{ApiParts, ApiState, RateLimits, WebApp};
 use reef_auth::{SecretBox, ServerKey, Tickets};
 use reef_config::Origin;
 use reef_control::{Control, ModelAccess, Parts, Policy};
@@ -58,6 +58,7 @@ impl Replica {
             origin: origin.clone(),
             trusted_proxies: Vec::new(),
             limits: means.limits,
+            web: WebApp::default(),
         });
         let stop = CancellationToken::new();
         let router = reef_api::router(api.clone());
@@ -76,10 +77,18 @@ impl Replica {
             let (stop, api) = (stop.clone(), api.clone());
             async move { api.run(stop).await }
         };
+        let tunnels = {
+            let (stop, api) = (stop.clone(), api.clone());
+            async move {
+                stop.cancelled().await;
+                api.close().await;
+            }
+        };
         let reconciling = reef_control::reconcile::run(control.clone(), stop.clone());
         let tasks = vec![
             ("open requests", own.spawn(serving)),
             ("the API's background", own.spawn(background)),
+            ("tunnels", own.spawn(tunnels)),
             ("the reconciler", own.spawn(reconciling)),
         ];
         let client = Client::new(origin.as_str(), means.contract);

@@ -148,6 +148,11 @@ impl FakeRuntime {
         self.memory(id).script(path, script);
     }
 
+    /// Has the instance's doors ignore that they are asked to end sockets.
+    pub fn be_rude(&self, id: InstanceId) {
+        self.memory(id).be_rude();
+    }
+
     /// Returns the chat requests that reached the instance's doors.
     pub fn received(&self, id: InstanceId) -> Vec<Received> {
         self.memory(id).received()
