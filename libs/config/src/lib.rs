@@ -177,6 +177,8 @@ pub struct Model {
     pub api_key: Option<SecretString>,
     /// The model's name there.
     pub name: String,
+    /// The model of embeddings; none: there are no embeddings.
+    pub embedding_name: Option<String>,
 }
 
 /// Stripe.

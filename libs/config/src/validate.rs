@@ -211,7 +211,12 @@ impl Check<'_> {
             return None;
         };
         let name = self.layers.text("model.name").unwrap_or_else(|| "default".into());
-        Some(Model { base_url, api_key: self.layers.text("model.api_key").map(SecretString::from), name })
+        Some(Model {
+            base_url,
+            api_key: self.layers.text("model.api_key").map(SecretString::from),
+            name,
+            embedding_name: self.layers.text("model.embedding_name"),
+        })
     }
 
     fn stripe(&mut self) -> Option<Stripe> {

@@ -57,6 +57,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     open("model.base_url", "REEF_MODEL_BASE_URL"),
     secret("model.api_key", "REEF_MODEL_API_KEY"),
     open("model.name", "REEF_MODEL_NAME"),
+    open("model.embedding_name", "REEF_MODEL_EMBEDDING_NAME"),
     secret("stripe.secret_key", "STRIPE_SECRET_KEY"),
     secret("stripe.webhook_secret", "STRIPE_WEBHOOK_SECRET"),
     open("stripe.api_base", "STRIPE_API_BASE"),

@@ -14,6 +14,10 @@ pub(crate) enum ModelError {
     Invalid(String),
     /// The request is right and refused.
     Refused(&'static str),
+    /// Larger than a request may be.
+    TooLarge,
+    /// Too many requests are held at present.
+    Busy,
     /// The operator chose another model.
     UnknownModel,
     /// No such route.
@@ -31,6 +35,14 @@ impl IntoResponse for ModelError {
         let (status, kind, message) = match &self {
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, "invalid_request_error", message.as_str()),
             Self::Refused(message) => (StatusCode::BAD_REQUEST, "invalid_request_error", *message),
+            Self::TooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", "the request is larger than 32 MiB")
+            }
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server_error",
+                "too many requests wait for models; try again",
+            ),
             Self::UnknownModel => (
                 StatusCode::NOT_FOUND,
                 "model_not_found",

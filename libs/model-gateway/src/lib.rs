@@ -8,6 +8,7 @@
 
 mod demo;
 mod error;
+mod held;
 mod meter;
 mod prompt;
 mod provider;
@@ -24,8 +25,7 @@ use std::{
 
 use axum::{
     Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, State},
+    extract::State,
     response::Response,
     routing::{get, post},
 };
@@ -34,7 +34,12 @@ use reef_model::InstanceId;
 use serde_json::json;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{error::ModelError, meter::Meter, provider::Provider};
+use crate::{
+    error::ModelError,
+    held::{Held, Room},
+    meter::Meter,
+    provider::Provider,
+};
 pub use crate::{
     meter::{Usage, UsageSink},
     provider::ProviderConfig,
@@ -52,6 +57,7 @@ pub struct ModelGateway(Arc<Inner>);
 struct Inner {
     model: Model,
     sink: Arc<dyn UsageSink>,
+    room: Room,
     sockets: Mutex<HashMap<InstanceId, Socket>>,
     tasks: TaskTracker,
 }
@@ -77,7 +83,13 @@ impl ModelGateway {
             Some(config) => Model::Provider(Provider::new(config)?),
             None => Model::Demo,
         };
-        Ok(Self(Arc::new(Inner { model, sink, sockets: Mutex::default(), tasks: TaskTracker::new() })))
+        Ok(Self(Arc::new(Inner {
+            model,
+            sink,
+            room: Room::of_all(),
+            sockets: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })))
     }
 
     /// Listens at the run directory's `model.sock` for the instance; does nothing where it does so already.
@@ -101,7 +113,7 @@ impl ModelGateway {
         if let Some(earlier) = sockets.insert(id, Socket { path, inode, closing: closing.clone() }) {
             earlier.closing.cancel();
         }
-        let routes = routes(Instance { id, gateway: self.clone() });
+        let routes = routes(Instance { id, gateway: self.clone(), room: Room::of_one() });
         self.0.tasks.spawn(async move {
             let served = axum::serve(listener, routes).with_graceful_shutdown(closing.cancelled_owned());
             if let Err(error) = served.await {
@@ -135,6 +147,7 @@ impl ModelGateway {
 struct Instance {
     id: InstanceId,
     gateway: ModelGateway,
+    room: Room,
 }
 
 impl Instance {
@@ -150,7 +163,6 @@ fn routes(instance: Instance) -> Router {
         .route("/v1/models", get(models))
         .fallback(async || ModelError::NotFound)
         .method_not_allowed_fallback(async || ModelError::MethodNotAllowed)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(instance)
 }
 
@@ -161,18 +173,18 @@ async fn models() -> Json<serde_json::Value> {
     }))
 }
 
-async fn chat_completions(State(instance): State<Instance>, body: Bytes) -> Result<Response, ModelError> {
+async fn chat_completions(State(instance): State<Instance>, body: Held) -> Result<Response, ModelError> {
     match &instance.gateway.0.model {
         Model::Demo => demo::answer(&body, instance.meter("demo", body.len())),
         Model::Provider(provider) => provider.chat(&body, instance.meter(provider.model(), body.len())).await,
     }
 }
 
-async fn embeddings(State(instance): State<Instance>, body: Bytes) -> Result<Response, ModelError> {
+async fn embeddings(State(instance): State<Instance>, body: Held) -> Result<Response, ModelError> {
     match &instance.gateway.0.model {
         Model::Demo => Err(ModelError::Refused("the demo model makes no embeddings")),
         Model::Provider(provider) => {
-            provider.embeddings(&body, instance.meter(provider.model(), body.len())).await
+            provider.embeddings(&body, instance.meter(provider.embedding_model(), body.len())).await
         }
     }
 }

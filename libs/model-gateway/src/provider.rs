@@ -27,6 +27,43 @@ const READ_TIMEOUT: Duration = Duration::from_secs(600);
 /// What of a provider's answer passes with it.
 const PASSED: [header::HeaderName; 3] = [header::CONTENT_TYPE, header::RETRY_AFTER, header::CACHE_CONTROL];
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+/// What of a chat request passes: what shapes the answer. Other fields may name other models (`models`, `provider`),
+/// a dearer service (`service_tier`, `web_search_options`, `n`) or leave things in the operator's account (`store`,
+/// `metadata`), and are left out.
+const CHAT_FIELDS: [&str; 31] = [
+    "messages",
+    "model",
+    "stream",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "functions",
+    "function_call",
+    "response_format",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+    "chat_template_kwargs",
+    "verbosity",
+    "prompt_cache_key",
+    "user",
+];
+const EMBEDDING_FIELDS: [&str; 5] = ["input", "model", "encoding_format", "dimensions", "user"];
 
 /// An OpenAI-compatible provider.
 #[derive(Debug, Clone)]
@@ -37,6 +74,8 @@ pub struct ProviderConfig {
     pub api_key: Option<SecretString>,
     /// What [`DEFAULT_MODEL`] means there.
     pub model: String,
+    /// The model of embeddings; none: there are no embeddings.
+    pub embedding_model: Option<String>,
 }
 
 pub(crate) struct Provider {
@@ -66,15 +105,19 @@ impl Provider {
         &self.config.model
     }
 
+    /// Returns the name of the model of embeddings.
+    pub(crate) fn embedding_model(&self) -> &str {
+        self.config.embedding_model.as_deref().unwrap_or("none")
+    }
+
     /// Passes a chat completion request on.
     pub(crate) async fn chat(&self, body: &[u8], meter: Meter) -> Result<Response, ModelError> {
-        let (fields, meter) = self.fields(body, meter)?;
+        let (mut fields, meter) = fields(body, &self.config.model, meter)?;
         let is_stream = get::<bool>(&fields, "stream").unwrap_or_default();
         let asked: StreamOptions = get(&fields, "stream_options").unwrap_or_default();
-        let mut fields = fields;
-        if is_stream && !asked.include_usage {
-            let mut options: Fields = get(&fields, "stream_options").unwrap_or_default();
-            options.insert("include_usage".to_owned(), raw(&true));
+        fields.retain(|name, _| CHAT_FIELDS.contains(&name.as_str()));
+        if is_stream {
+            let options = BTreeMap::from([("include_usage", true)]);
             fields.insert("stream_options".to_owned(), raw(&options));
         }
         let (answer, mut meter) = self.send("chat/completions", &fields, meter).await?;
@@ -114,31 +157,15 @@ impl Provider {
         Ok((status, headers, Body::from_stream(events)).into_response())
     }
 
-    /// Passes an embeddings request on; its model may be any that the provider has.
+    /// Passes an embeddings request on.
     pub(crate) async fn embeddings(&self, body: &[u8], meter: Meter) -> Result<Response, ModelError> {
-        let mut fields = match serde_json::from_slice::<Fields>(body) {
-            Ok(fields) => fields,
-            Err(error) => return Err(refused(meter, ModelError::Invalid(error.to_string()))),
+        let Some(model) = &self.config.embedding_model else {
+            return Err(refused(meter, ModelError::Refused("the operator offers no embedding model")));
         };
-        if get::<String>(&fields, "model").is_none_or(|model| is_default(&model)) {
-            fields.insert("model".to_owned(), raw(&self.config.model));
-        }
+        let (mut fields, meter) = fields(body, model, meter)?;
+        fields.retain(|name, _| EMBEDDING_FIELDS.contains(&name.as_str()));
         let (answer, meter) = self.send("embeddings", &fields, meter).await?;
         self.whole(answer, meter).await
-    }
-
-    /// Reads the request and puts the provider's model into it.
-    fn fields(&self, body: &[u8], meter: Meter) -> Result<(Fields, Meter), ModelError> {
-        let mut fields = match serde_json::from_slice::<Fields>(body) {
-            Ok(fields) => fields,
-            Err(error) => return Err(refused(meter, ModelError::Invalid(error.to_string()))),
-        };
-        let model = get::<String>(&fields, "model").unwrap_or_else(|| DEFAULT_MODEL.to_owned());
-        if !is_default(&model) && model != self.config.model {
-            return Err(refused(meter, ModelError::UnknownModel));
-        }
-        fields.insert("model".to_owned(), raw(&self.config.model));
-        Ok((fields, meter))
     }
 
     /// Sends the request; an answer that is an error has cost nothing.
@@ -193,6 +220,20 @@ impl Provider {
         }
         Ok((status, headers, Bytes::from(body)).into_response())
     }
+}
+
+/// Reads the request and puts the name of the one model that it may use into it.
+fn fields(body: &[u8], allowed: &str, meter: Meter) -> Result<(Fields, Meter), ModelError> {
+    let mut fields = match serde_json::from_slice::<Fields>(body) {
+        Ok(fields) => fields,
+        Err(error) => return Err(refused(meter, ModelError::Invalid(error.to_string()))),
+    };
+    let model = get::<String>(&fields, "model").unwrap_or_else(|| DEFAULT_MODEL.to_owned());
+    if !is_default(&model) && model != allowed {
+        return Err(refused(meter, ModelError::UnknownModel));
+    }
+    fields.insert("model".to_owned(), raw(&allowed));
+    Ok((fields, meter))
 }
 
 /// Meters one event of a stream. Returns whether it holds nothing but the usage.

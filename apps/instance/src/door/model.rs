@@ -109,7 +109,7 @@ impl ModelRelay {
         if expected > MAX_BODY_BYTES as u64 {
             return Err(TOO_LARGE);
         }
-        let kib = u32::try_from(expected / 1024 + 1).map_err(|_| TOO_LARGE)?;
+        let kib = u32::try_from(expected.div_ceil(1024).max(1)).map_err(|_| TOO_LARGE)?;
         let held = self.held.clone().acquire_many_owned(kib).await.map_err(|_| TOO_LARGE)?;
         let whole = tokio::time::timeout(HEAD_TIMEOUT, Limited::new(body, MAX_BODY_BYTES).collect())
             .await

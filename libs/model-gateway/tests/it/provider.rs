@@ -28,7 +28,12 @@ async fn provider(answer: Answer) -> (Setup, mpsc::UnboundedReceiver<Asked>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
     tokio::spawn(async { axum::serve(listener, routes).await });
-    let config = ProviderConfig { base_url, api_key: Some(KEY.to_owned().into()), model: "big-1".to_owned() };
+    let config = ProviderConfig {
+        base_url,
+        api_key: Some(KEY.to_owned().into()),
+        model: "big-1".to_owned(),
+        embedding_model: Some("embed-1".to_owned()),
+    };
     (Setup::new(Some(config)), seen)
 }
 
@@ -93,16 +98,24 @@ async fn a_whole_answer_passes_with_its_count() {
 }
 
 #[tokio::test]
-async fn values_pass_byte_for_byte() {
+async fn what_shapes_the_answer_passes_byte_for_byte_and_nothing_else_does() {
     let (setup, mut seen) = provider(counted).await;
     let mut body = streamed("hello");
     body["temperature"] = json!(0.1);
-    body["metadata"] = json!({ "z": 1, "a": [null, 12345678901234567890u64] });
+    body["logit_bias"] = json!({ "z": 1, "a": [null, 12345678901234567890u64] });
+    for name in ["models", "provider", "service_tier", "web_search_options", "n", "store", "metadata"] {
+        body[name] = json!({ "any": "thing" });
+    }
+    body["stream_options"] = json!({ "include_obfuscation": false });
     text(setup.chat(body.clone()).await).await;
     let asked = seen.recv().await.unwrap().body;
-    for name in ["messages", "temperature", "metadata"] {
+    for name in ["messages", "temperature", "logit_bias"] {
         assert_eq!(asked[name], body[name]);
     }
+    let mut names: Vec<_> = asked.as_object().unwrap().keys().collect();
+    names.sort();
+    assert_eq!(names, ["logit_bias", "messages", "model", "stream", "stream_options", "temperature"]);
+    assert_eq!(asked["stream_options"], json!({ "include_usage": true }));
 }
 
 #[tokio::test]
@@ -135,6 +148,7 @@ async fn an_unreachable_provider_and_an_unknown_model_are_said() {
         base_url: "http://127.0.0.1:1/v1".to_owned(),
         api_key: None,
         model: "big-1".to_owned(),
+        embedding_model: None,
     };
     let setup = Setup::new(Some(config));
     assert_eq!(setup.chat(said("hello")).await.status(), StatusCode::BAD_GATEWAY);
@@ -162,11 +176,42 @@ async fn a_broken_stream_is_not_ended_and_is_metered() {
 }
 
 #[tokio::test]
-async fn embeddings_pass() {
+async fn embeddings_use_the_operators_model_and_no_other() {
     let answer: Answer =
         |body| Json(json!({ "model": body["model"], "usage": { "prompt_tokens": 2 } })).into_response();
     let (setup, _seen) = provider(answer).await;
-    let body = value(setup.post("/v1/embeddings", json!({ "model": "embed-1", "input": "x" })).await).await;
-    assert_eq!(body["model"], "embed-1");
-    assert_eq!(setup.ledger.entries()[0].input_tokens, 2);
+    for model in ["embed-1", "default"] {
+        let body = value(setup.post("/v1/embeddings", json!({ "model": model, "input": "x" })).await).await;
+        assert_eq!(body["model"], "embed-1");
+    }
+    let entry = &setup.ledger.entries()[0];
+    assert_eq!((entry.input_tokens, entry.model.as_str()), (2, "embed-1"));
+    for model in ["big-1", "dear-1"] {
+        let response = setup.post("/v1/embeddings", json!({ "model": model, "input": "x" })).await;
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+    let config = ProviderConfig {
+        base_url: "http://127.0.0.1:1/v1".to_owned(),
+        api_key: None,
+        model: "big-1".to_owned(),
+        embedding_model: None,
+    };
+    let setup = Setup::new(Some(config));
+    let response = setup.post("/v1/embeddings", json!({ "input": "x" })).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn a_request_that_is_too_large_is_not_read() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let (setup, _seen) = provider(counted).await;
+    let mut stream = connect_nofollow(&setup.run_dir().model_socket()).await.unwrap();
+    let length = (32 << 20) + 1;
+    let head =
+        format!("POST /v1/chat/completions HTTP/1.1\r\nhost: model\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
 }
