@@ -34,6 +34,17 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The session can be read, and that is all.
+    pub(super) fn foreign_session() -> Self {
+        Self::new(
+            ErrorCode::Conflict,
+            "This conversation did not begin here (see its origin): it can be read, followed and deleted. Write in another session.",
+        )
+        .with(json!({ "reason": "foreign_session" }))
+    }
+}
+
 impl From<LogError> for Problem {
     fn from(error: LogError) -> Self {
         match error {
@@ -53,6 +64,7 @@ impl From<AcceptError> for Problem {
     fn from(error: AcceptError) -> Self {
         match error {
             AcceptError::NoSession => Self::no_session(),
+            AcceptError::Foreign => Self::foreign_session(),
             AcceptError::KeyReused => Self::field(
                 "Idempotency-Key",
                 "was used with another body in the last 24 hours; use a new one for a new request",

@@ -78,6 +78,9 @@ pub(super) async fn rename(
     if title.is_empty() || title.chars().count() > TITLE_CHARS {
         return Err(Problem::field("title", "must be 1 to 200 characters"));
     }
+    if chat.log.session(id).await?.is_some_and(|session| session.origin.is_some()) {
+        return Err(Problem::foreign_session());
+    }
     chat.log.rename_session(id, title).await?;
     let session = chat.log.session(id).await?.ok_or_else(Problem::no_session)?;
     Ok(Json(session).into_response())

@@ -1,0 +1,150 @@
+//! Error answers and request parts of the door's routes: a handler returns a [`Problem`], the layer [`render`] knows the
+//! request id and writes the body.
+
+use std::{borrow::Cow, collections::HashMap, str::FromStr};
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header, request::Parts};
+use reef_door::{ErrorBody, ErrorCode, headers};
+use reef_model::RequestId;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+/// An answer that is an error.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: ErrorCode,
+    message: Cow<'static, str>,
+    details: Value,
+}
+
+impl Problem {
+    /// Makes one with the code's usual status.
+    pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: code.status(), code, message: message.into(), details: Value::Null }
+    }
+
+    /// A field that cannot be taken (422).
+    pub(crate) fn field(field: &str, message: &str) -> Self {
+        Self {
+            status: StatusCode::UNPROCESSABLE_ENTITY,
+            ..Self::new(ErrorCode::InvalidRequest, format!("{field}: {message}"))
+                .with(json!({ "fields": [{ "field": field, "message": message }] }))
+        }
+    }
+
+    /// The same with another status than the code's usual one.
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Adds facts that go with the code; an object.
+    pub(crate) fn with(mut self, details: Value) -> Self {
+        self.details = details;
+        self
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the bodies of error answers.
+pub(crate) async fn render(request: Request, next: Next) -> Response {
+    let given = request.headers().get(headers::REQUEST_ID).and_then(|id| id.to_str().ok());
+    let id = given.map_or_else(|| RequestId::generate().to_string(), str::to_owned);
+    let mut response = next.run(request).await;
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let body = ErrorBody::new(problem.code, problem.message, problem.details, id.clone());
+        let set = std::mem::take(response.headers_mut());
+        response = (problem.status, Json(body)).into_response();
+        response.headers_mut().extend(set);
+        if problem.code == ErrorCode::InstanceNotReady {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(headers::REQUEST_ID, id);
+    }
+    response
+}
+
+/// A JSON body, together with its bytes.
+pub(crate) struct Body<T> {
+    /// What it says.
+    pub(crate) value: T,
+    /// As it came.
+    pub(crate) bytes: Bytes,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
+            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                return Problem::new(ErrorCode::PayloadTooLarge, "The body is larger than this route takes.");
+            }
+            Problem::new(ErrorCode::InvalidRequest, "The body could not be read.")
+        })?;
+        let value = serde_json::from_slice(&bytes).map_err(|error| {
+            let message = error.to_string();
+            // serde names the field in backticks where it knows one.
+            let field = message.split('`').nth(1).unwrap_or("body").to_owned();
+            Problem::new(
+                ErrorCode::InvalidRequest,
+                format!("The body is not what this route takes: {message}"),
+            )
+            .with(json!({ "fields": [{ "field": field, "message": message }] }))
+        })?;
+        Ok(Self { value, bytes })
+    }
+}
+
+/// The parameters of a request; the last one of a name counts.
+pub(crate) struct Params(HashMap<String, String>);
+
+impl Params {
+    /// Returns a parameter, if it was given.
+    pub(crate) fn get<T: FromStr>(&self, name: &str, wanted: &str) -> Result<Option<T>, Problem> {
+        self.0.get(name).map(|text| text.parse().map_err(|_| bad(name, wanted))).transpose()
+    }
+
+    /// Returns how many rows are wanted: 50 unless said, 1 to 200.
+    pub(crate) fn limit(&self) -> Result<u32, Problem> {
+        let limit = self.get("limit", "a whole number from 1 to 200")?.unwrap_or(50);
+        if (1..=200).contains(&limit) { Ok(limit) } else { Err(bad("limit", "a whole number from 1 to 200")) }
+    }
+
+    /// Returns a switch, off unless said.
+    pub(crate) fn switch(&self, name: &str) -> Result<bool, Problem> {
+        Ok(self.get(name, "true or false")?.unwrap_or(false))
+    }
+}
+
+fn bad(name: &str, wanted: &str) -> Problem {
+    Problem::new(ErrorCode::InvalidRequest, format!("{name} must be {wanted}."))
+        .with(json!({ "fields": [{ "field": name, "message": format!("must be {wanted}") }] }))
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        axum::extract::Query::try_from_uri(&parts.uri)
+            .map(|axum::extract::Query(params)| Self(params))
+            .map_err(|_| Problem::new(ErrorCode::InvalidRequest, "The query string cannot be read."))
+    }
+}
