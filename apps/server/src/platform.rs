@@ -52,6 +52,7 @@ impl Platform {
             base_url: model.base_url,
             api_key: model.api_key,
             model: model.name,
+            embedding_model: model.embedding_name,
         });
         let models = ModelGateway::new(provider, meters.clone())
             .context("cannot make a client of the model provider")?;
