@@ -1,6 +1,11 @@
 //! What everything that hands starts for the tenant has in common: the environment, and a shepherd.
 
-use std::{collections::BTreeMap, ffi::OsStr, path::PathBuf, process::Command};
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use reef_model::Isolation;
 
@@ -38,9 +43,34 @@ impl Environment {
         command
     }
 
+    /// Returns the directory that a client names: `~` is the home, `/workspace` the workspace wherever that is, and what is
+    /// relative is so to the workspace.
+    pub(crate) fn directory(&self, path: &str) -> PathBuf {
+        let path = Path::new(path);
+        match path.strip_prefix("~") {
+            Ok(below) => self.start.home.join(below),
+            Err(_) => self.start.workspace.join(path.strip_prefix("/workspace").unwrap_or(path)),
+        }
+    }
+
     /// Where `/tmp` is out of reach.
     pub(crate) fn temporary(&self) -> PathBuf {
         self.start.home.join(".cache/tmp")
+    }
+
+    /// The number of the desktop's display: the same everywhere, but where instances share `/tmp`.
+    fn display(&self) -> Option<u32> {
+        match self.start.isolation {
+            Isolation::Bubblewrap | Isolation::Container | Isolation::Pod => Some(10),
+            // There is no desktop without a `/tmp`.
+            Isolation::Landlock => None,
+            Isolation::None => {
+                let home = self.start.home.as_os_str().as_encoded_bytes();
+                let hash =
+                    home.iter().fold(0u32, |hash, byte| hash.wrapping_mul(31).wrapping_add((*byte).into()));
+                Some(1000 + hash % 50_000)
+            }
+        }
     }
 
     fn variables(&self) -> BTreeMap<String, String> {
@@ -65,6 +95,11 @@ impl Environment {
         set("OPENCLAW_NO_RESPAWN", "1".into());
         set("OPENCLAW_DISABLE_BONJOUR", "1".into());
         set("OPENCLAW_NO_AUTO_UPDATE", "1".into());
+        if let Some(number) = self.display() {
+            // The desktop starts there when it is first used.
+            set("DISPLAY", format!(":{number}"));
+            set("XAUTHORITY", text(start.home.join(".cache/reef/xauthority")));
+        }
         if start.isolation == Isolation::Landlock {
             set("TMPDIR", text(self.temporary()));
         }

@@ -27,6 +27,7 @@ const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 /// What of `/etc` the programs of `/usr` need and no secret is in.
 const ETC: &[&str] = &[
+    "X11",
     "alternatives",
     "ca-certificates",
     "ca-certificates.conf",
@@ -42,6 +43,7 @@ const ETC: &[&str] = &[
     "ssl/certs",
     "ssl/openssl.cnf",
     "timezone",
+    "xdg",
 ];
 
 /// Returns where things are inside.
