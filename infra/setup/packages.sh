@@ -20,6 +20,14 @@ set_run() {
     need npm npm
 }
 
+# The desktop of an instance without a container.
+set_desktop() {
+    need openbox openbox
+    need tigervnc-standalone-server Xvnc
+    need xterm xterm
+    [ -e /usr/share/fonts/truetype/dejavu ] || missing+=(fonts-dejavu-core)
+}
+
 set_test() {
     set_run
     need debootstrap debootstrap
@@ -28,12 +36,14 @@ set_test() {
     need iptables iptables
     need procps pgrep
     need python3 python3
+    set_desktop
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 }
 
 set_bench() {
     set_test
     need nginx-light nginx
+    need websockify websockify
     need wrk wrk
 }
 
