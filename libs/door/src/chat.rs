@@ -6,6 +6,36 @@
 use reef_model::{ChatSessionId, MessageId, Timestamp, TurnId};
 use utoipa::ToSchema;
 
+/// Where a run began that did not begin at the chat routes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ChatOrigin)]
+pub enum Origin {
+    /// The OpenAI-compatible routes of the gateway.
+    Api,
+    /// The gateway's own interface, a direct message to the agent's main session for instance.
+    Gateway,
+    /// A group or a room of a messenger.
+    Channel,
+    /// A schedule or a webhook.
+    Schedule,
+    /// The agent itself: a sub-agent.
+    Agent,
+}
+
+impl Origin {
+    /// Returns the word, as on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Api => "api",
+            Self::Gateway => "gateway",
+            Self::Channel => "channel",
+            Self::Schedule => "schedule",
+            Self::Agent => "agent",
+        }
+    }
+}
+
 /// A chat session.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 pub struct ChatSession {
@@ -21,6 +51,9 @@ pub struct ChatSession {
     pub message_count: u64,
     /// The id of its last event, 0 before the first.
     pub last_event_id: u64,
+    /// Whose conversation it is, if not of the chat routes: it can be read and followed here, and deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// The body of `POST …/chat/sessions`.
@@ -228,6 +261,9 @@ pub struct Turn {
     pub error: Option<TurnError>,
     /// The turn's last event: follow on with `…/chat/events?after=`.
     pub event_id: u64,
+    /// Where it began, if not at the chat routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// The data of one SSE event; `event:` is [`EventBody::name`], `id:` the event's id.
@@ -259,6 +295,9 @@ pub struct TurnStarted {
     pub turn_id: TurnId,
     /// The session.
     pub session_id: ChatSessionId,
+    /// Where it began, if not at the chat routes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// Data of `message.created` and `message.completed`.
@@ -340,6 +379,7 @@ impl utoipa::ToSchema for EventBody {
             T::schemas(schemas);
             schemas.push((T::name().into_owned(), T::schema()));
         }
+        add::<Origin>(schemas);
         add::<TurnStarted>(schemas);
         add::<MessageEvent>(schemas);
         add::<MessageDelta>(schemas);
@@ -406,7 +446,11 @@ mod tests {
     fn events_are_read_by_their_names() {
         let turn_id = TurnId::generate();
         let all = [
-            EventBody::TurnStarted(TurnStarted { turn_id, session_id: ChatSessionId::generate() }),
+            EventBody::TurnStarted(TurnStarted {
+                turn_id,
+                session_id: ChatSessionId::generate(),
+                origin: Some(Origin::Channel),
+            }),
             EventBody::MessageDelta(MessageDelta { turn_id, text: "hi".into() }),
             EventBody::TurnEnded(TurnEnded {
                 turn_id,

@@ -286,6 +286,23 @@ impl Client {
         Ok(self.call::<_, Aborted>("chat.abort", &params).await?.aborted)
     }
 
+    /// Stops whatever runs in a session, HTTP-started runs too; `false` when nothing did.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    ///
+    /// # Cancel safety
+    /// A dropped call may take effect, which does no harm.
+    pub async fn session_abort(&self, session_key: &str) -> Result<bool, CallError> {
+        #[derive(Deserialize)]
+        struct Aborted {
+            #[serde(default)]
+            status: String,
+        }
+        let params = serde_json::json!({ "key": session_key });
+        Ok(self.call::<_, Aborted>("sessions.abort", &params).await?.status == "aborted")
+    }
+
     /// Reads the newest rows of a session, oldest first, and what runs in it; empty for an unknown one.
     ///
     /// # Errors

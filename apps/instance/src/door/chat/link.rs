@@ -3,12 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use reef_openclaw::{
-    Client, Events,
-    protocol::{Signal, SignalKind},
-};
+use reef_openclaw::{CallError, Client, Events};
 
-use super::{Chat, GatewayAccess, session_key, session_of_key};
+use super::{Chat, GatewayAccess, foreign};
 
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(2);
@@ -69,44 +66,29 @@ pub(super) async fn forget_deleted(chat: &Chat) {
         tracing::error!(%error, "cannot read which sessions the gateway must forget");
         Vec::new()
     });
-    for session in sessions {
-        match client.session_delete(&session_key(session)).await {
-            Ok(()) => {
-                if let Err(error) = chat.log.forgot(session).await {
-                    tracing::error!(%error, %session, "cannot note that the gateway forgot a session");
-                }
+    for (session, key) in sessions {
+        match client.session_delete(&key).await {
+            Ok(()) => {}
+            // The agent's main session for one cannot be deleted; asking again is of no use.
+            Err(error @ CallError::Refused { retryable: false, .. }) => {
+                tracing::info!(%error, key, "the gateway keeps a session that was deleted here");
             }
-            Err(error) => tracing::warn!(%error, %session, "the gateway did not delete a session"),
+            Err(error) => {
+                tracing::warn!(%error, %session, "the gateway did not delete a session");
+                continue;
+            }
+        }
+        if let Err(error) = chat.log.forgot(session).await {
+            tracing::error!(%error, %session, "cannot note that the gateway forgot a session");
         }
     }
 }
 
 async fn hand_out(chat: &Arc<Chat>, mut events: Events) {
     while let Some(signal) = events.next().await {
-        let Some(session) = session_of_key(&signal.session_key) else { continue };
-        if let Some(worker) = chat.worker(session) {
-            worker.inbox.push(signal);
-        } else if let Some((run, text)) = begins_foreign_run(&signal) {
-            match chat.log.knows_run(run).await {
-                Ok(true) => {}
-                Ok(false) => match chat.log.accept_foreign(session, run, text).await {
-                    Ok(_) => chat.wake(session),
-                    Err(error) => tracing::debug!(%error, %session, "somebody else's run is not logged"),
-                },
-                Err(error) => tracing::error!(%error, "cannot look a run up"),
-            }
+        match chat.worker_of_key(foreign::session_name(&signal.session_key)) {
+            Some(worker) => worker.inbox.push(signal),
+            None => foreign::hear(chat, signal).await,
         }
-    }
-}
-
-/// Returns the run and the text of a user's message that did not come through the door; no text where the gateway
-/// itself goes on with a turn that has ended here.
-fn begins_foreign_run(signal: &Signal) -> Option<(&str, Option<String>)> {
-    match &signal.kind {
-        SignalKind::Row(row) if row.meta.steer_target_run_id.is_none() => {
-            let text = (!row.resumes_after_restart()).then(|| row.text());
-            row.started_run().map(|run| (run, text))
-        }
-        _ => None,
     }
 }

@@ -5,6 +5,7 @@
 //! [`progress`] into the log, and from the log to whoever follows ([`routes`]). After a lost connection, a killed gateway
 //! or a killed door, [`verdict`] reads from the gateway's transcript what became of a turn.
 
+mod foreign;
 mod inbox;
 mod link;
 mod log;
@@ -33,6 +34,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use log::Activity;
 
+use foreign::Foreign;
 use inbox::Inbox;
 use log::{AcceptError, Accepted, CancelRequest, KEEP, KEEP_LESS, Log, LogError, NewTurn, OpenTurn};
 
@@ -92,6 +94,7 @@ pub(crate) struct Chat {
     workers: Mutex<HashMap<ChatSessionId, Arc<Worker>>>,
     /// Bytes in the inboxes of all workers.
     held: Arc<AtomicUsize>,
+    foreign: Foreign,
     tasks: TaskTracker,
     /// No new turns: the door is going down.
     draining: CancellationToken,
@@ -102,6 +105,8 @@ pub(crate) struct Chat {
 
 /// What a session's worker is told.
 struct Worker {
+    /// The gateway's name of the session.
+    key: String,
     inbox: Inbox,
     cancel: Notify,
 }
@@ -135,6 +140,7 @@ impl Chat {
             link: watch::Sender::new(None),
             workers: Mutex::default(),
             held: Arc::default(),
+            foreign: Foreign::default(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
@@ -150,7 +156,11 @@ impl Chat {
     /// Takes up what an earlier door left, and keeps the connection to the gateway until `shutdown`.
     pub(crate) async fn run(self: Arc<Self>, shutdown: CancellationToken) {
         match self.log.busy_sessions().await {
-            Ok(sessions) => sessions.into_iter().for_each(|session| self.wake(session)),
+            Ok(sessions) => {
+                for (session, key) in sessions {
+                    self.wake(session, key);
+                }
+            }
             Err(error) => tracing::error!(%error, "cannot read what an earlier door left in the chat log"),
         }
         tokio::select! {
@@ -243,7 +253,7 @@ impl Chat {
         let accepting = tokio::spawn(async move {
             let accepted = chat.log.accept(new).await?;
             if let Accepted::New(turn) = &accepted {
-                chat.wake(turn.session_id);
+                chat.wake(turn.session_id, turn.key.clone());
             }
             Ok(accepted)
         });
@@ -293,18 +303,28 @@ impl Chat {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner).get(&session).cloned()
     }
 
-    /// Sees that a session's turns are run.
-    fn wake(self: &Arc<Self>, session: ChatSessionId) {
+    fn worker_of_key(&self, key: &str) -> Option<Arc<Worker>> {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        match session_of_key(key) {
+            Some(session) => workers.get(&session).cloned(),
+            None => workers.values().find(|worker| worker.key == key).cloned(),
+        }
+    }
+
+    /// Sees that the turns of a session, which the gateway knows by this name, are run.
+    fn wake(self: &Arc<Self>, session: ChatSessionId, key: String) -> Arc<Worker> {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(worker) = workers.get(&session) {
             worker.inbox.poke();
-            return;
+            return Arc::clone(worker);
         }
-        let worker = Arc::new(Worker { inbox: Inbox::new(Arc::clone(&self.held)), cancel: Notify::new() });
+        let inbox = Inbox::new(Arc::clone(&self.held));
+        let worker = Arc::new(Worker { key, inbox, cancel: Notify::new() });
         workers.insert(session, Arc::clone(&worker));
         drop(workers);
-        let chat = Arc::clone(self);
-        self.tasks.spawn(async move { runner::work(&chat, session, &worker).await });
+        let (chat, working) = (Arc::clone(self), Arc::clone(&worker));
+        self.tasks.spawn(async move { runner::work(&chat, session, &working).await });
+        worker
     }
 }
 

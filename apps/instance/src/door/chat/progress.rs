@@ -28,6 +28,8 @@ const NAME_BYTES: usize = 256;
 const ERROR_BYTES: usize = 4096;
 /// Places where a resumed run's text may begin; the rest is not looked at.
 const BEGINNINGS: usize = 1000;
+/// The error of a message that was taken into another run.
+const STEERED: &str = "steered";
 /// What the gateway puts between the texts before and after a tool call.
 const BETWEEN: &str = "\n\n";
 
@@ -123,7 +125,7 @@ impl Progress {
             SignalKind::Final(None) => Next::End(Box::new(self.end(
                 TurnStatus::Failed,
                 Some(error_of(
-                    "steered",
+                    STEERED,
                     "The agent took this message into another running turn, where the answer is.",
                 )),
             ))),
@@ -132,7 +134,7 @@ impl Progress {
                     self.advance(&text, drafts);
                 }
                 let (status, error) = match reason.as_deref() {
-                    Some("rpc" | "user") | None => (TurnStatus::Cancelled, None),
+                    Some("rpc" | "user" | "aborted") | None => (TurnStatus::Cancelled, None),
                     Some("timeout") => (
                         TurnStatus::Failed,
                         Some(error_of("timeout", "The agent took longer than the gateway allows.")),
@@ -320,6 +322,13 @@ impl Progress {
             tool.is_error = Some(is_error);
             drafts.push(Draft::ToolCompleted(tool.clone()));
         }
+    }
+}
+
+impl End {
+    /// Tells whether the gateway ended the run without a word.
+    pub(super) fn is_steered(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.code == STEERED)
     }
 }
 

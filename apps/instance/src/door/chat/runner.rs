@@ -1,6 +1,7 @@
 //! Runs the turns of one session, one after the other.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -14,22 +15,27 @@ use reef_openclaw::{
 use tokio::time::Instant;
 
 use super::{
-    Chat, Worker, link,
+    Chat, Worker, foreign, link,
     log::{Draft, End, LogError, OpenTurn},
     progress::{Next, Progress, REPLY_BYTES, error_of},
-    session_key,
-    verdict::{Verdict, judge, rows_of_turn},
+    verdict::{Verdict, judge, message_of_run, rows_of_turn},
 };
 
 /// How long a write that failed waits for its next try.
 const WRITE_RETRY: Duration = Duration::from_secs(1);
+/// Other runs of the session that are remembered until the turn has ended.
+const OTHER_RUNS: usize = 16;
 
 /// Runs a session's turns until none is left.
 pub(super) async fn work(chat: &Arc<Chat>, session: ChatSessionId, worker: &Arc<Worker>) {
     loop {
         worker.inbox.take_poke();
         match chat.log.next_turn(session).await {
-            Ok(Some(turn)) => Runner::new(chat, worker, turn).run().await,
+            Ok(Some(turn)) => {
+                for signal in Runner::new(chat, worker, turn).run().await {
+                    foreign::hear(chat, signal).await;
+                }
+            }
             Ok(None) => {
                 let mut workers = chat.workers.lock().unwrap_or_else(PoisonError::into_inner);
                 if !worker.inbox.take_poke() {
@@ -65,13 +71,16 @@ impl From<LogError> for Trouble {
 struct Runner<'a> {
     chat: &'a Arc<Chat>,
     worker: &'a Arc<Worker>,
-    key: String,
     turn: OpenTurn,
     progress: Progress,
     drafts: Vec<Draft>,
     /// Since when the gateway has neither run nor answer for the turn.
     unclear_since: Option<Instant>,
     recoveries: u32,
+    /// Whether the log has what was said; a run that began elsewhere may be heard of before that.
+    has_message: bool,
+    /// The last signal of each other run in the session, which may begin when this one has ended.
+    others: VecDeque<Signal>,
 }
 
 impl<'a> Runner<'a> {
@@ -79,17 +88,18 @@ impl<'a> Runner<'a> {
         Self {
             chat,
             worker,
-            key: session_key(turn.session_id),
             progress: Progress::resume(turn.run_id.clone(), String::new(), Vec::new()),
             turn,
             drafts: Vec::new(),
             unclear_since: None,
             recoveries: 0,
+            has_message: true,
+            others: VecDeque::new(),
         }
     }
 
-    /// Brings the turn to its end and logs that.
-    async fn run(mut self) {
+    /// Brings the turn to its end and logs that; returns what was heard of other runs.
+    async fn run(mut self) -> VecDeque<Signal> {
         let end = match self.until_end().await {
             Ok(end) => end,
             Err(error) => {
@@ -117,10 +127,11 @@ impl<'a> Runner<'a> {
             self.chat.log.announce_stuck(self.turn.session_id, self.turn.id);
             if self.chat.stopping.is_cancelled() {
                 // The next door finds the turn running and asks the gateway what became of it.
-                return;
+                break;
             }
             tokio::time::sleep(WRITE_RETRY).await;
         }
+        self.others
     }
 
     async fn until_end(&mut self) -> Result<End, LogError> {
@@ -129,6 +140,9 @@ impl<'a> Runner<'a> {
             self.recoveries = 1;
             let (text, tools) = self.chat.log.said_so_far(self.turn.id).await?;
             self.progress = Progress::resume(self.turn.run_id.clone(), text, tools);
+        }
+        if self.turn.origin.is_some() {
+            self.has_message = self.chat.log.has_message(self.turn.id).await?;
         }
         loop {
             let client = match self.connection().await? {
@@ -256,7 +270,7 @@ impl<'a> Runner<'a> {
             })
             .collect();
         let message = ChatSend {
-            session_key: &self.key,
+            session_key: &self.turn.key,
             message: &request.message,
             idempotency_key: &self.turn.run_id,
             attachments: &attachments,
@@ -292,10 +306,15 @@ impl<'a> Runner<'a> {
             return Ok(None);
         }
         if signal.run_id != self.progress.run_id() {
+            self.hear_other(signal);
             return Ok(None);
         }
         self.unclear_since = None;
         match self.progress.apply(signal.kind, &mut self.drafts) {
+            // Nothing was said: steered into another run, or it had nothing to say.
+            Next::End(end) if self.turn.origin.is_some() && end.is_steered() => {
+                Ok(self.consult(client).await?.or(Some(*end)))
+            }
             Next::Go => self.end_if_over(client).await,
             Next::End(end) => Ok(Some(*end)),
             Next::Consult => {
@@ -303,6 +322,22 @@ impl<'a> Runner<'a> {
                 self.consult(client).await
             }
         }
+    }
+
+    fn take_message(&mut self, row: &Row) {
+        self.has_message = true;
+        self.progress.heard(&row.meta.id, row.text(), &mut self.drafts);
+    }
+
+    fn hear_other(&mut self, signal: Signal) {
+        if signal.run_id.is_empty() || matches!(signal.kind, SignalKind::Row(_)) {
+            return;
+        }
+        self.others.retain(|other| other.run_id != signal.run_id);
+        if self.others.len() == OTHER_RUNS {
+            self.others.pop_front();
+        }
+        self.others.push_back(signal);
     }
 
     /// Stops the run and ends the turn when the answer has grown too large.
@@ -316,7 +351,16 @@ impl<'a> Runner<'a> {
 
     /// Takes a user's row: ours, the gateway's own that resumes the turn, or somebody else's that was steered into it.
     async fn hear_user(&mut self, row: &Row) -> Result<(), Trouble> {
-        let Some(run) = row.started_run() else { return Ok(()) };
+        let Some(run) = row.started_run().filter(|_| self.turn.origin.is_none()) else {
+            match row.started_run() {
+                Some(run) if row.resumes_after_restart() => self.switch_run(run).await?,
+                _ if self.turn.origin.is_some() => self.take_message(row),
+
+                // Which run it begins is not known yet; ours has a name on its row.
+                _ => self.chat.foreign.remember(&self.turn.key, row),
+            }
+            return Ok(());
+        };
         if row.resumes_after_restart() {
             self.switch_run(run).await?;
         } else if run != self.turn.run_id && run.parse::<reef_model::TurnId>().is_err() {
@@ -336,13 +380,23 @@ impl<'a> Runner<'a> {
 
     /// Looks into the transcript for what became of the turn.
     async fn consult(&mut self, client: &Client) -> Result<Option<End>, Trouble> {
-        let history = client.chat_history(&self.key).await.map_err(|error| link_trouble(&error))?;
+        let history = client.chat_history(&self.turn.key).await.map_err(|error| link_trouble(&error))?;
         let rows = rows_of_turn(&history, &self.turn.run_id, self.turn.id).unwrap_or_default();
+        if !self.has_message
+            && let Some(row) = message_of_run(&history, self.progress.run_id())
+        {
+            self.take_message(row);
+        }
         let verdict = judge(&history, &self.turn.run_id, self.turn.id);
         tracing::debug!(turn = %self.turn.id, ?verdict, "looked into the transcript");
         match verdict {
             Verdict::NeverArrived if self.turn.cancel_requested => {
                 Ok(Some(self.progress.end(TurnStatus::Cancelled, None)))
+            }
+            // It is prepared, or it left no trace.
+            Verdict::NeverArrived if self.turn.origin.is_some() => {
+                let is_active = history.session_info.as_ref().is_some_and(|info| info.has_active_run);
+                Ok(if is_active { None } else { self.unclear(self.chat.limits.resume) })
             }
             Verdict::NeverArrived => self.send(client).await,
             Verdict::Streams { run_id, text } => {
@@ -389,7 +443,7 @@ impl<'a> Runner<'a> {
         let (mut texts, mut bytes) = (Vec::new(), 0);
         for row in history.messages.iter().filter(|row| row.role == "assistant" && row.is_of_run(run)) {
             let text = if row.meta.truncated {
-                let whole = client.message_get(&self.key, &row.meta.id).await;
+                let whole = client.message_get(&self.turn.key, &row.meta.id).await;
                 whole.map_err(|error| link_trouble(&error))?.text()
             } else {
                 row.text()
@@ -416,7 +470,12 @@ impl<'a> Runner<'a> {
 
     /// Stops the run. Its end comes as a signal; where nothing runs, the transcript is looked into soon.
     async fn abort(&mut self, client: &Client) -> Result<(), Trouble> {
-        match client.chat_abort(&self.key, self.progress.run_id()).await {
+        let aborted = match self.turn.origin {
+            None => client.chat_abort(&self.turn.key, self.progress.run_id()).await,
+            // A run that HTTP started knows only this way.
+            Some(_) => client.session_abort(&self.turn.key).await,
+        };
+        match aborted {
             Ok(_) | Err(CallError::Refused { .. }) => Ok(()),
             Err(error) => Err(link_trouble(&error)),
         }
@@ -424,9 +483,13 @@ impl<'a> Runner<'a> {
 
     /// Stops the run if that is possible at once, so that the gateway does not resume it after its next start.
     async fn abort_quietly(&self) {
+        if self.turn.origin.is_some() {
+            // Whoever began it decides that.
+            return;
+        }
         let client = self.chat.link.borrow().clone();
         if let Some(client) = client {
-            let abort = client.chat_abort(&self.key, self.progress.run_id());
+            let abort = client.chat_abort(&self.turn.key, self.progress.run_id());
             let _ = tokio::time::timeout(Duration::from_secs(2), abort).await;
         }
     }

@@ -33,16 +33,29 @@ pub(super) enum Verdict {
     },
 }
 
-/// Returns the rows after the turn's own user row, if that is there.
+/// Returns the rows after the turn's own user row, or those from its run's first one, if there are any.
 pub(super) fn rows_of_turn<'h>(history: &'h History, run_id: &str, turn: TurnId) -> Option<&'h [Row]> {
     let name = turn.to_string();
-    let at = history
-        .messages
-        .iter()
-        .rposition(|row| row.started_run().is_some_and(|run| run == name || run == run_id))?;
+    let is_own = |row: &Row| row.started_run().is_some_and(|run| run == name || run == run_id);
+    let Some(at) = history.messages.iter().rposition(is_own) else {
+        // A run that began elsewhere may have no row of a user that names it.
+        let first = history.messages.iter().position(|row| row.is_of_run(run_id))?;
+        return Some(&history.messages[first..]);
+    };
     // A run that took over has a later user row of its own: begin at the turn's first.
     let first = history.messages.iter().position(|row| row.started_run() == Some(&name)).unwrap_or(at);
     Some(&history.messages[first.min(at) + 1..])
+}
+
+/// Returns the message that began a run, where the transcript shows it.
+pub(super) fn message_of_run<'h>(history: &'h History, run_id: &str) -> Option<&'h Row> {
+    let rows = &history.messages;
+    if let Some(row) = rows.iter().rev().find(|row| row.started_run() == Some(run_id)) {
+        return Some(row);
+    }
+    let is_in_flight = history.in_flight_run.as_ref().is_some_and(|run| run.run_id == run_id);
+    let end = rows.iter().position(|row| row.is_of_run(run_id)).or(is_in_flight.then_some(rows.len()))?;
+    rows[..end].last().filter(|row| row.role == "user" && !row.resumes_after_restart())
 }
 
 /// Decides what became of a turn.

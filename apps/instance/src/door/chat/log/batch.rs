@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use reef_door::chat::{
-    ChatMessage, EventBody, MessageDelta, MessageEvent, Role, ToolEvent, TurnEnded, TurnStatus,
+    ChatMessage, EventBody, MessageDelta, MessageEvent, Origin, Role, ToolEvent, TurnEnded, TurnStatus,
 };
 use reef_model::{ChatSessionId, MessageId, Timestamp};
 use sqlx::{SqliteConnection, types::Uuid};
@@ -74,18 +74,45 @@ impl Batch {
         if unsigned(used) < self.limit_bytes { Ok(()) } else { Err(LogError::Capped(self.limit_bytes)) }
     }
 
-    pub(super) async fn has_session(&mut self, id: ChatSessionId) -> Result<bool, LogError> {
-        let found: Option<i64> = sqlx::query_scalar("SELECT 1 FROM sessions WHERE id = $1")
+    /// Tells whether a session is a conversation of others; `None` when there is no such session.
+    pub(super) async fn is_foreign(&mut self, id: ChatSessionId) -> Result<Option<bool>, LogError> {
+        Ok(sqlx::query_scalar("SELECT origin IS NOT NULL FROM sessions WHERE id = $1")
             .bind(id)
             .fetch_optional(self.conn())
-            .await?;
-        Ok(found.is_some())
+            .await?)
     }
 
     pub(super) async fn newest_session(&mut self) -> Result<Option<ChatSessionId>, LogError> {
-        Ok(sqlx::query_scalar("SELECT id FROM sessions ORDER BY updated_at DESC, id DESC LIMIT 1")
-            .fetch_optional(self.conn())
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE origin IS NULL ORDER BY updated_at DESC, id DESC LIMIT 1",
+        )
+        .fetch_optional(self.conn())
+        .await?)
+    }
+
+    /// Returns the session that the gateway knows by this name, made if need be.
+    pub(super) async fn ensure_foreign_session(
+        &mut self,
+        key: &str,
+        origin: Origin,
+        title: &str,
+    ) -> Result<ChatSessionId, LogError> {
+        let known: Option<ChatSessionId> =
+            sqlx::query_scalar("SELECT id FROM sessions WHERE gateway_key = $1")
+                .bind(key)
+                .fetch_optional(self.conn())
+                .await?;
+        if let Some(id) = known {
+            return Ok(id);
+        }
+        let id = self.create_session(title).await?;
+        sqlx::query("UPDATE sessions SET origin = $1, gateway_key = $2 WHERE id = $3")
+            .bind(origin.as_str())
+            .bind(key)
+            .bind(id)
+            .execute(self.conn())
+            .await?;
+        Ok(id)
     }
 
     pub(super) async fn create_session(&mut self, title: &str) -> Result<ChatSessionId, LogError> {
@@ -107,8 +134,8 @@ impl Batch {
     ) -> Result<(), LogError> {
         let (now, request) = (self.now, request.map(serde_json::to_string).transpose()?);
         sqlx::query(
-            "INSERT INTO turns (id, session_id, status, run_id, request, sent, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO turns (id, session_id, status, run_id, request, sent, created_at, origin)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
         )
         .bind(turn.id)
         .bind(turn.session_id)
@@ -117,6 +144,7 @@ impl Batch {
         .bind(request)
         .bind(turn.is_sent)
         .bind(now)
+        .bind(turn.origin.map(Origin::as_str))
         .execute(self.conn())
         .await?;
         self.activity.last_active_at = Some(now);

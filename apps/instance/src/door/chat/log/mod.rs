@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use reef_door::chat::{Attachment, EventBody, ToolCall, TurnError, TurnStatus, Usage};
+use reef_door::chat::{Attachment, EventBody, Origin, ToolCall, TurnError, TurnStatus, Usage};
 use reef_model::{ChatSessionId, Clock, Timestamp, TurnId};
 use sqlx::{
     AssertSqlSafe, Connection, SqliteConnection, SqlitePool,
@@ -29,7 +29,9 @@ use tokio::sync::{broadcast, watch};
 pub(super) use prune::Keep;
 pub(super) use prune::{KEEP, KEEP_LESS};
 pub(super) use read::Window;
-pub(super) use write::{AcceptError, Accepted, CancelRequest, Draft, Fingerprint, NewTurn, OPEN_TURNS};
+pub(super) use write::{
+    AcceptError, Accepted, CancelRequest, Draft, Fingerprint, NewForeign, NewTurn, OPEN_TURNS, Place,
+};
 
 /// Live events that a follower may be behind before it is sent to the log instead.
 const LIVE_EVENTS: usize = 256;
@@ -106,6 +108,10 @@ pub(super) struct StoredRequest {
 pub(super) struct OpenTurn {
     pub(super) id: TurnId,
     pub(super) session_id: ChatSessionId,
+    /// The gateway's name of the session.
+    pub(super) key: String,
+    /// Where it began, if not at the chat routes.
+    pub(super) origin: Option<Origin>,
     pub(super) run_id: String,
     pub(super) is_sent: bool,
     pub(super) cancel_requested: bool,
@@ -234,6 +240,11 @@ impl Log {
     fn hang_up(&self, session: ChatSessionId) {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
+}
+
+/// Reads a word of the `origin` columns.
+fn origin_of(word: Option<String>) -> Result<Option<Origin>, LogError> {
+    Ok(word.map(|word| serde_json::from_value(word.into())).transpose()?)
 }
 
 fn unsigned(value: i64) -> u64 {

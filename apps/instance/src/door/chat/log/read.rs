@@ -6,7 +6,7 @@ use reef_door::chat::{
 };
 use reef_model::{ChatSessionId, MessageId, Timestamp, TurnId};
 
-use super::{Entry, Log, LogError, OpenTurn, StoredRequest, signed, unsigned};
+use super::{super::session_key, Entry, Log, LogError, OpenTurn, StoredRequest, origin_of, signed, unsigned};
 
 /// Which messages of a session.
 #[derive(Debug, Clone, Copy)]
@@ -33,17 +33,19 @@ pub(in super::super) struct Page<T> {
 }
 
 type EntryRow = (i64, TurnId, String, bool, bool, String);
-type SessionRow = (ChatSessionId, String, Timestamp, Timestamp, i64, i64);
+type SessionRow = (ChatSessionId, String, Timestamp, Timestamp, i64, i64, Option<String>);
 
-fn session_of((id, title, created_at, updated_at, messages, last): SessionRow) -> ChatSession {
-    ChatSession {
+fn session_of(row: SessionRow) -> Result<ChatSession, LogError> {
+    let (id, title, created_at, updated_at, messages, last, origin) = row;
+    Ok(ChatSession {
         id,
         title,
         created_at,
         updated_at,
         message_count: unsigned(messages),
         last_event_id: unsigned(last),
-    }
+        origin: origin_of(origin)?,
+    })
 }
 
 impl Log {
@@ -55,37 +57,41 @@ impl Log {
     ) -> Result<Vec<ChatSession>, LogError> {
         // Ids sort by creation, so that a page stays what it was when sessions change.
         let rows: Vec<SessionRow> = sqlx::query_as(
-            "SELECT id, title, created_at, updated_at, message_count, last_event_id FROM sessions
+            "SELECT id, title, created_at, updated_at, message_count, last_event_id, origin FROM sessions
              WHERE $1 IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
         )
         .bind(cursor)
         .bind(limit)
         .fetch_all(&self.reader)
         .await?;
-        Ok(rows.into_iter().map(session_of).collect())
+        rows.into_iter().map(session_of).collect()
     }
 
     /// Looks a session up.
     pub(in super::super) async fn session(&self, id: ChatSessionId) -> Result<Option<ChatSession>, LogError> {
         let row: Option<SessionRow> = sqlx::query_as(
-            "SELECT id, title, created_at, updated_at, message_count, last_event_id FROM sessions WHERE id = $1",
+            "SELECT id, title, created_at, updated_at, message_count, last_event_id, origin FROM sessions WHERE id = $1",
         )
         .bind(id)
         .fetch_optional(&self.reader)
         .await?;
-        Ok(row.map(session_of))
+        row.map(session_of).transpose()
     }
 
-    /// Returns the session that was used last.
+    /// Returns the session of the chat routes that was used last.
     pub(in super::super) async fn newest_session(&self) -> Result<Option<ChatSessionId>, LogError> {
-        Ok(sqlx::query_scalar("SELECT id FROM sessions ORDER BY updated_at DESC, id DESC LIMIT 1")
-            .fetch_optional(&self.reader)
-            .await?)
+        Ok(sqlx::query_scalar(
+            "SELECT id FROM sessions WHERE origin IS NULL ORDER BY updated_at DESC, id DESC LIMIT 1",
+        )
+        .fetch_optional(&self.reader)
+        .await?)
     }
 
-    /// Returns sessions that the gateway has still to forget.
-    pub(in super::super) async fn forgotten(&self) -> Result<Vec<ChatSessionId>, LogError> {
-        Ok(sqlx::query_scalar("SELECT session_id FROM forgotten").fetch_all(&self.reader).await?)
+    /// Returns sessions that the gateway has still to forget, with its names of them.
+    pub(in super::super) async fn forgotten(&self) -> Result<Vec<(ChatSessionId, String)>, LogError> {
+        let rows: Vec<(ChatSessionId, Option<String>)> =
+            sqlx::query_as("SELECT session_id, gateway_key FROM forgotten").fetch_all(&self.reader).await?;
+        Ok(rows.into_iter().map(|(id, key)| (id, key.unwrap_or_else(|| session_key(id)))).collect())
     }
 
     /// Returns events of a session after an id, in order; fewer than `limit` where they are large.
@@ -169,13 +175,14 @@ impl Log {
 
     /// Returns a turn as its owner sees it.
     pub(in super::super) async fn turn(&self, id: TurnId) -> Result<Option<Turn>, LogError> {
-        type Row = (ChatSessionId, String, Option<String>, Option<String>, i64);
-        let row: Option<Row> =
-            sqlx::query_as("SELECT session_id, status, usage, error, last_event_id FROM turns WHERE id = $1")
-                .bind(id)
-                .fetch_optional(&self.reader)
-                .await?;
-        let Some((session_id, status, usage, error, event_id)) = row else { return Ok(None) };
+        type Row = (ChatSessionId, String, Option<String>, Option<String>, i64, Option<String>);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT session_id, status, usage, error, last_event_id, origin FROM turns WHERE id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.reader)
+        .await?;
+        let Some((session_id, status, usage, error, event_id, origin)) = row else { return Ok(None) };
         let status: TurnStatus = serde_json::from_value(status.into())?;
         let usage: Option<Usage> = usage.as_deref().map(serde_json::from_str).transpose()?;
         let error: Option<TurnError> = error.as_deref().map(serde_json::from_str).transpose()?;
@@ -193,6 +200,7 @@ impl Log {
             usage,
             error,
             event_id: unsigned(event_id),
+            origin: origin_of(origin)?,
         }))
     }
 
@@ -236,33 +244,53 @@ impl Log {
         Ok((text, tools))
     }
 
+    /// Tells whether somebody's message is logged for a turn.
+    pub(in super::super) async fn has_message(&self, id: TurnId) -> Result<bool, LogError> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT 1 FROM events WHERE turn_id = $1 AND name = 'message.created' LIMIT 1",
+        )
+        .bind(id)
+        .fetch_optional(&self.reader)
+        .await?;
+        Ok(found.is_some())
+    }
+
     /// Returns the turn that a session has to run next: the running one, else the one that waits longest.
     pub(in super::super) async fn next_turn(
         &self,
         session: ChatSessionId,
     ) -> Result<Option<OpenTurn>, LogError> {
-        let row: Option<(TurnId, String, bool, bool)> = sqlx::query_as(
-            "SELECT id, run_id, sent, cancel_requested FROM turns
-             WHERE session_id = $1 AND status IN ('queued', 'running')
+        type Row = (TurnId, String, bool, bool, Option<String>, Option<String>);
+        let row: Option<Row> = sqlx::query_as(
+            "SELECT id, run_id, sent, cancel_requested, origin,
+                    (SELECT gateway_key FROM sessions WHERE sessions.id = session_id)
+             FROM turns WHERE session_id = $1 AND status IN ('queued', 'running')
              ORDER BY status = 'queued', seq LIMIT 1",
         )
         .bind(session)
         .fetch_optional(&self.reader)
         .await?;
-        Ok(row.map(|(id, run_id, is_sent, cancel_requested)| OpenTurn {
+        let Some((id, run_id, is_sent, cancel_requested, origin, key)) = row else { return Ok(None) };
+        Ok(Some(OpenTurn {
             id,
             session_id: session,
+            key: key.unwrap_or_else(|| session_key(session)),
+            origin: origin_of(origin)?,
             run_id,
             is_sent,
             cancel_requested,
         }))
     }
 
-    /// Returns the sessions that have turns to run.
-    pub(in super::super) async fn busy_sessions(&self) -> Result<Vec<ChatSessionId>, LogError> {
-        Ok(sqlx::query_scalar("SELECT DISTINCT session_id FROM turns WHERE status IN ('queued', 'running')")
-            .fetch_all(&self.reader)
-            .await?)
+    /// Returns the sessions that have turns to run, with the gateway's names of them.
+    pub(in super::super) async fn busy_sessions(&self) -> Result<Vec<(ChatSessionId, String)>, LogError> {
+        let rows: Vec<(ChatSessionId, Option<String>)> = sqlx::query_as(
+            "SELECT id, gateway_key FROM sessions
+             WHERE id IN (SELECT session_id FROM turns WHERE status IN ('queued', 'running'))",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        Ok(rows.into_iter().map(|(id, key)| (id, key.unwrap_or_else(|| session_key(id)))).collect())
     }
 
     /// Tells whether a run is a turn of ours, ended or not.

@@ -1,10 +1,10 @@
 //! Everything that changes the log; each function is one transaction.
 
-use reef_door::chat::{EventBody, Role, ToolCall, TurnStarted, TurnStatus};
+use reef_door::chat::{EventBody, Origin, Role, ToolCall, TurnStarted, TurnStatus};
 use reef_model::{ChatSessionId, TurnId};
 use sqlx::types::Uuid;
 
-use super::{End, Log, LogError, OpenTurn, StoredRequest};
+use super::{super::session_key, End, Log, LogError, OpenTurn, StoredRequest};
 
 /// Turns that may wait or run at a time; each holds its request, and what the gateway says of it.
 pub(in super::super) const OPEN_TURNS: u32 = 256;
@@ -37,6 +37,9 @@ pub(in super::super) enum AcceptError {
     /// There is no such session.
     #[error("there is no such chat session")]
     NoSession,
+    /// The session is a conversation of others.
+    #[error("the conversation is not one of the chat routes")]
+    Foreign,
     /// The key came before, with another body.
     #[error("the Idempotency-Key was used with another body")]
     KeyReused,
@@ -71,6 +74,31 @@ pub(in super::super) struct NewTurn {
     pub(in super::super) fingerprint: Option<Fingerprint>,
 }
 
+/// A turn that began elsewhere.
+#[derive(Debug)]
+pub(in super::super) struct NewForeign {
+    pub(in super::super) place: Place,
+    pub(in super::super) origin: Origin,
+    /// The gateway's run.
+    pub(in super::super) run_id: String,
+    /// What was said, where that is known.
+    pub(in super::super) message: Option<String>,
+}
+
+/// Where a turn that began elsewhere is.
+#[derive(Debug)]
+pub(in super::super) enum Place {
+    /// In a session of the chat routes.
+    Ours(ChatSessionId),
+    /// In another one, which gets this title.
+    Theirs {
+        /// The gateway's name.
+        key: String,
+        /// What to call it.
+        title: String,
+    },
+}
+
 impl Log {
     /// Logs a new turn: `turn.started` and the user's `message.created`.
     pub(in super::super) async fn accept(&self, new: NewTurn) -> Result<Accepted<OpenTurn>, AcceptError> {
@@ -83,7 +111,11 @@ impl Log {
             return Err(AcceptError::TooManyTurns);
         }
         let session_id = match new.session {
-            Some(id) => batch.has_session(id).await?.then_some(id).ok_or(AcceptError::NoSession)?,
+            Some(id) => match batch.is_foreign(id).await? {
+                Some(false) => id,
+                Some(true) => return Err(AcceptError::Foreign),
+                None => return Err(AcceptError::NoSession),
+            },
             None => match batch.newest_session().await? {
                 Some(id) => id,
                 None => batch.create_session("").await?,
@@ -92,6 +124,8 @@ impl Log {
         let turn = OpenTurn {
             id: TurnId::generate(),
             session_id,
+            key: session_key(session_id),
+            origin: None,
             run_id: String::new(),
             is_sent: false,
             cancel_requested: false,
@@ -100,7 +134,9 @@ impl Log {
         let attachments = new.request.attachments.iter().map(|file| file.name.clone()).collect();
         batch.insert_turn(&turn, TurnStatus::Queued, Some(&new.request)).await?;
         batch
-            .event(&turn, |_, _| EventBody::TurnStarted(TurnStarted { turn_id: turn.id, session_id }))
+            .event(&turn, |_, _| {
+                EventBody::TurnStarted(TurnStarted { turn_id: turn.id, session_id, origin: None })
+            })
             .await?;
         batch.message(&turn, Role::User, new.request.message, attachments).await?;
         batch.remember(new.fingerprint.as_ref(), turn.id.as_uuid()).await?;
@@ -109,28 +145,33 @@ impl Log {
         Ok(Accepted::New(turn))
     }
 
-    /// Logs a turn that runs already, started by somebody else's message in the gateway.
-    pub(in super::super) async fn accept_foreign(
-        &self,
-        session_id: ChatSessionId,
-        run_id: &str,
-        message: Option<String>,
-    ) -> Result<OpenTurn, AcceptError> {
+    /// Logs a turn that runs already and did not begin at the chat routes.
+    pub(in super::super) async fn accept_foreign(&self, new: NewForeign) -> Result<OpenTurn, AcceptError> {
+        let NewForeign { place, origin, run_id, message } = new;
         let mut batch = self.begin().await?;
-        if !batch.has_session(session_id).await? {
-            return Err(AcceptError::NoSession);
+        batch.has_room().await?;
+        if batch.activity.active_turns >= OPEN_TURNS {
+            return Err(AcceptError::TooManyTurns);
         }
+        let (session_id, key) = match place {
+            Place::Ours(id) => {
+                batch.is_foreign(id).await?.ok_or(AcceptError::NoSession)?;
+                (id, session_key(id))
+            }
+            Place::Theirs { key, title } => (batch.ensure_foreign_session(&key, origin, &title).await?, key),
+        };
         let turn = OpenTurn {
             id: TurnId::generate(),
             session_id,
-            run_id: run_id.to_owned(),
+            key,
+            origin: Some(origin),
+            run_id,
             is_sent: true,
             cancel_requested: false,
         };
         batch.insert_turn(&turn, TurnStatus::Running, None).await?;
-        batch
-            .event(&turn, |_, _| EventBody::TurnStarted(TurnStarted { turn_id: turn.id, session_id }))
-            .await?;
+        let started = TurnStarted { turn_id: turn.id, session_id, origin: turn.origin };
+        batch.event(&turn, |_, _| EventBody::TurnStarted(started)).await?;
         if let Some(text) = message {
             batch.message(&turn, Role::User, text, Vec::new()).await?;
         }
@@ -201,7 +242,15 @@ impl Log {
                 .fetch_optional(batch.conn())
                 .await?;
         let Some((session_id, run_id, status)) = row else { return Ok(None) };
-        let turn = OpenTurn { id, session_id, run_id, is_sent: false, cancel_requested: true };
+        let turn = OpenTurn {
+            id,
+            session_id,
+            key: String::new(),
+            origin: None,
+            run_id,
+            is_sent: false,
+            cancel_requested: true,
+        };
         let outcome = match status.as_str() {
             "queued" => {
                 let end = End {
@@ -272,14 +321,17 @@ impl Log {
         .bind(id)
         .fetch_one(batch.conn())
         .await?;
+        sqlx::query(
+            "INSERT INTO forgotten (session_id, gateway_key) SELECT id, gateway_key FROM sessions WHERE id = $1
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(id)
+        .execute(batch.conn())
+        .await?;
         let done = sqlx::query("DELETE FROM sessions WHERE id = $1").bind(id).execute(batch.conn()).await?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query("INSERT INTO forgotten (session_id) VALUES ($1) ON CONFLICT DO NOTHING")
-            .bind(id)
-            .execute(batch.conn())
-            .await?;
         batch.activity.active_turns =
             batch.activity.active_turns.saturating_sub(u32::try_from(open).unwrap_or(u32::MAX));
         self.commit(batch).await?;

@@ -328,35 +328,6 @@ async fn draining_waits_and_then_interrupts() {
 }
 
 #[tokio::test]
-async fn somebody_elses_run_is_logged_and_holds_the_session() {
-    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
-    let door = door(&dir, &fake).await;
-    let (_, session) = door.json("POST", "/chat/sessions", json!({})).await;
-    let key = format!("agent:main:{}", session["id"].as_str().unwrap());
-    let foreign = Sent { key, run: "their-run".into(), params: Value::Null };
-    let mut events = events_of(door.ask("GET", "/chat/events?deltas=true", &[], Value::Null).await);
-    // The door may still be connecting.
-    let mut seen = loop {
-        fake.row(&foreign, "user", "from elsewhere".into(), json!({}));
-        let created = until(&mut events, "message.created");
-        if let Ok(seen) = tokio::time::timeout(Duration::from_millis(200), created).await {
-            break seen;
-        }
-    };
-    fake.delta(&foreign, "an answer");
-    seen.extend(until(&mut events, "message.delta").await);
-    let _ours = door.stream(say("mine")).await;
-    assert!(fake.no_send_waits().await);
-    fake.finish(&foreign, "an answer");
-    let mine = fake.next_send().await;
-    fake.finish(&mine, "yours");
-    until(&mut events, "turn.completed").await;
-    until(&mut events, "turn.completed").await;
-    let texts: Vec<_> = door.messages().await.into_iter().map(|message| message.content).collect();
-    assert_eq!(texts, ["from elsewhere", "mine", "an answer", "yours"]);
-}
-
-#[tokio::test]
 async fn a_warm_up_leaves_no_trace() {
     let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
     let door = door(&dir, &fake).await;

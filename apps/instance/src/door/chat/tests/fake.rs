@@ -255,6 +255,16 @@ impl Fake {
                 self.chat(&sent, json!({ "state": "aborted", "stopReason": "rpc", "message": message }));
                 Ok(json!({ "aborted": true, "runIds": [sent.run] }))
             }
+            "sessions.abort" => {
+                let Some((run, text)) = state.session(&key).run.take() else {
+                    return Ok(json!({ "status": "no-active-run" }));
+                };
+                drop(state);
+                let sent = Sent { key, run, params: Value::Null };
+                let message = json!({ "content": [{ "type": "text", "text": text }] });
+                self.chat(&sent, json!({ "state": "aborted", "stopReason": "aborted", "message": message }));
+                Ok(json!({ "status": "aborted" }))
+            }
             "chat.history" => {
                 let session = state.session(&key);
                 let mut history = json!({ "messages": session.rows, "sessionInfo": {

@@ -3,6 +3,7 @@
 mod bounds;
 mod engine;
 mod fake;
+mod foreign;
 mod real;
 mod requests;
 

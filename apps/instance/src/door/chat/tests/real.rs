@@ -80,6 +80,7 @@ impl Real {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = json!({
             "gateway": { "mode": "local", "port": port, "bind": "loopback", "auth": { "mode": "token" },
+                         "http": { "endpoints": { "chatCompletions": { "enabled": true } } },
                          "controlUi": { "enabled": false } },
             "update": { "checkOnStart": false },
             "agents": { "defaults": { "model": { "primary": "stub/stub-model" }, "heartbeat": { "every": "0m" },
@@ -255,4 +256,71 @@ async fn real_kill_of_the_door_in_mid_stream() {
     let ours: Vec<_> = all.into_iter().filter(|event| turn_of(event) == third).collect();
     assert_eq!((streamed(&ours), ours.last().unwrap().name.as_str()), (words(30), "turn.completed"));
     assert_eq!(door.turn(turn).await.status, TurnStatus::Completed);
+}
+
+/// Asks the gateway's OpenAI-compatible route.
+async fn completion(port: u16, message: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let body = json!({ "model": "openclaw", "user": "conv:1", "messages": [{ "role": "user", "content": message }] });
+    let body = body.to_string();
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: gateway\r\nauthorization: Bearer {TOKEN}\r\n\
+         content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn real_runs_of_others_are_journaled_with_their_origin() {
+    let real = Real::start().await;
+    let door = real.door().await;
+    // The door is connected when it has had an answer of its own.
+    until(&mut door.stream(say("hello")).await, "turn.completed").await;
+    assert!(completion(real.port, "from outside").await.contains("echo: from outside"));
+    assert!(completion(real.port, r#"TOOL:exec {"command":"echo hi"}"#).await.contains("tool said: hi"));
+    let (client, _events) = link::connect(&real.dialer()).await.unwrap();
+    let job = json!({ "name": "job", "schedule": { "kind": "every", "everyMs": 3_600_000 },
+        "sessionTarget": "isolated", "wakeMode": "now",
+        "payload": { "kind": "agentTurn", "message": "of a job" }, "delivery": { "mode": "none" } });
+    let job: Value = client.call("cron.add", &job).await.unwrap();
+    let _: Value = client.call("cron.run", &json!({ "id": job["id"], "mode": "force" })).await.unwrap();
+
+    let sessions = loop {
+        let (_, sessions) = door.json("GET", "/chat/sessions", Value::Null).await;
+        let is_done = |origin: &str, count| {
+            let all = sessions.as_array().unwrap();
+            all.iter().any(|it| it["origin"] == origin && it["message_count"].as_u64().unwrap() >= count)
+        };
+        if is_done("api", 4) && is_done("schedule", 1) {
+            break sessions;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let api = sessions.as_array().unwrap().iter().find(|it| it["origin"] == "api").unwrap();
+    assert_eq!(api["title"], "API: conv:1");
+    let path = format!("/chat/messages?session_id={}", api["id"].as_str().unwrap());
+    let (_, messages) = door.json("GET", &path, Value::Null).await;
+    let texts: Vec<_> =
+        messages.as_array().unwrap().iter().map(|it| it["content"].as_str().unwrap()).collect();
+    let call = r#"TOOL:exec {"command":"echo hi"}"#;
+    assert_eq!(texts, ["from outside", "echo: from outside", call, "tool said: hi"]);
+    assert_eq!(messages[3]["tools"][0]["output"], "hi");
+    assert!(messages.as_array().unwrap().iter().all(|message| message["status"] == "completed"));
+    // Cancelling reaches a run that HTTP began.
+    let port = real.port;
+    let slow = tokio::spawn(async move { completion(port, "SLOW:200x100").await });
+    let path = format!("/chat/events?deltas=true&session_id={}", api["id"].as_str().unwrap());
+    let last = format!("{path}&after={}", messages[3]["event_id"]);
+    let mut events = events_of(door.ask("GET", &last, &[], Value::Null).await);
+    let seen = until(&mut events, "message.delta").await;
+    let path = format!("/chat/turns/{}/cancel", turn_of(seen.last().unwrap()));
+    assert_eq!(door.json("POST", &path, Value::Null).await.0, 200);
+    until(&mut events, "turn.cancelled").await;
+    slow.await.unwrap();
 }
