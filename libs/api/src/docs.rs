@@ -24,6 +24,7 @@ pub(crate) const GUIDES: &[(&str, Document)] = &[
     ("keys", Document(include_str!("../../../docs/guides/keys.md"))),
     ("instances", Document(include_str!("../../../docs/guides/instances.md"))),
     ("chat", Document(include_str!("../../../docs/guides/chat.md"))),
+    ("desktop", Document(include_str!("../../../docs/guides/desktop.md"))),
     ("errors", Document(include_str!("../../../docs/guides/errors.md"))),
     ("agent", AGENT),
 ];

@@ -32,7 +32,10 @@ passed_on! {
     /// Takes a picture of the desktop.
     get "/vnc/screenshot" screenshot = "takeScreenshot" {
         way: Way::WORK, kind: "passthrough", wakes: true,
-        params: [("format" = Option<String>, Query, description = "`png`.")],
+        params: [
+            ("format" = Option<String>, Query, description = "`png`."),
+            ("width" = Option<u32>, Query, description = "At most so many pixels wide, in proportion; 16 or more."),
+        ],
         responses((status = 200, description = "The picture; an attachment.", body = String, content_type = "image/png")),
     }
 
