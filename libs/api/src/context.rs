@@ -4,6 +4,7 @@
 //! a 500 where a handler panicked.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     sync::{Arc, OnceLock},
@@ -11,19 +12,22 @@ use std::{
 };
 
 use axum::{
-    extract::{ConnectInfo, MatchedPath, Request, State},
-    middleware::Next,
+    extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request},
     response::{IntoResponse, Response},
+    routing::Route,
 };
 use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use ipnet::IpNet;
 use reef_door::headers::REQUEST_ID;
 use reef_model::RequestId;
-use tracing::Instrument;
+use tower::Service;
+use tracing::{Instrument, Span};
 
 use crate::{ApiError, ApiState, limits::RateState};
 
+/// JSON bodies; chat bodies are bounded on their way to the door.
+const MAX_JSON_BYTES: usize = 256 * 1024;
 const MAX_REQUEST_ID_BYTES: usize = 128;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);
@@ -113,34 +117,44 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
 }
 
 /// The layer itself.
-pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn enter(
+    state: ApiState,
+    mut route: Route,
+    mut request: Request,
+) -> Result<Response, Infallible> {
     let begun = Instant::now();
+    DefaultBodyLimit::max(MAX_JSON_BYTES).apply(&mut request);
     let context = RequestContext::of(&request, state.trusted_proxies());
     request.extensions_mut().insert(context.clone());
-    // The path alone: a query may hold a ticket.
-    let span = tracing::info_span!(
-        "request",
-        id = context.request_id(),
-        method = %request.method(),
-        path = request.uri().path(),
-        client = %context.client(),
-    );
     let wants_page = crate::pages::wants_page(&request);
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    // The path alone: a query may hold a ticket.
+    let span = || {
+        tracing::info_span!(
+            "request",
+            id = context.request_id(),
+            %method,
+            path = uri.path(),
+            client = %context.client(),
+        )
+    };
+    // Making a span costs as much as reading the request: only where it is likely to be written.
+    let around = if tracing::enabled!(tracing::Level::DEBUG) { span() } else { Span::none() };
+    let path = request.extensions().get::<MatchedPath>().cloned();
     async {
-        let served = AssertUnwindSafe(next.run(request)).catch_unwind().await;
-        let mut response = served.unwrap_or_else(|panic| {
+        let served = AssertUnwindSafe(route.call(request)).catch_unwind().await;
+        let Ok(mut response) = served.unwrap_or_else(|panic| {
             let text = panic
                 .downcast_ref::<&str>()
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            ApiError::internal(format!("a handler panicked: {text}")).into_response()
+            Ok(ApiError::internal(format!("a handler panicked: {text}")).into_response())
         });
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
             let id = context.request_id();
-            let rendered = if wants_page { error.render_page(id) } else { error.render(id) };
+            let span = if around.is_none() { span() } else { Span::none() };
+            let rendered = span.in_scope(|| if wants_page { error.render_page(id) } else { error.render(id) });
             response = with_body(response, rendered);
         }
         finish(&state, &context, &mut response);
@@ -149,13 +163,13 @@ pub(crate) async fn enter(State(state): State<ApiState>, mut request: Request, n
         metrics::histogram!(
             "reef_http_request_seconds",
             "method" => label(&method),
-            "route" => route.unwrap_or_default(),
+            "route" => path.as_ref().map_or_else(String::new, |path| path.as_str().to_owned()),
             "status" => response.status().as_str().to_owned(),
         )
         .record(took);
-        response
+        Ok(response)
     }
-    .instrument(span)
+    .instrument(around.clone())
     .await
 }
 

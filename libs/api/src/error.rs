@@ -65,12 +65,18 @@ impl ApiError {
 
     /// Our fault; the cause goes to the log only.
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let mut error = Self::new(
+        Self::new(
             ErrorCode::InternalError,
             "Something went wrong on our side. Try again; if it stays, give the operator the request_id.",
-        );
-        error.cause = Some(Arc::from(cause.into()));
-        error
+        )
+        .with_cause(cause)
+    }
+
+    /// Says why, to the log only.
+    #[must_use]
+    pub fn with_cause(mut self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.cause = Some(Arc::from(cause.into()));
+        self
     }
 
     /// Answers with another status than the code's own.
@@ -116,9 +122,11 @@ impl ApiError {
     }
 
     fn log(&self) {
+        let (code, cause) = (self.code.as_str(), self.cause.as_deref().map(|cause| cause as &dyn Error));
         if self.status.is_server_error() {
-            let cause = self.cause.as_deref().map(|cause| cause as &dyn Error);
-            tracing::error!(code = self.code.as_str(), error = cause, "request failed: {}", self.message);
+            tracing::error!(code, error = cause, "request failed: {}", self.message);
+        } else if cause.is_some() {
+            tracing::warn!(code, error = cause, "request refused: {}", self.message);
         }
     }
 

@@ -8,7 +8,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use axum::{body::Body, extract::Request, response::Response};
+use axum::{
+    body::{Body, HttpBody},
+    extract::Request,
+    response::Response,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header, uri::PathAndQuery};
 use http_body_util::Limited;
 use reef_control::{Control, ControlError, instance::Upstream};
@@ -153,6 +157,7 @@ pub(crate) async fn forward<R: Right>(
     let request = match (way.max_body_bytes, length) {
         (Some(max), Some(length)) if max < length => return Err(too_large()),
         (None, _) | (_, Some(_)) => request,
+        _ if request.body().is_end_stream() => request,
         // A body of unknown length is counted on its way.
         (Some(max), None) => request.map(|body| Body::new(Limited::new(body, max))),
     };
@@ -280,7 +285,6 @@ fn revoked() -> ApiError {
 fn refuse(error: PipeError, upstream: &Upstream) -> ApiError {
     match error {
         PipeError::Unreachable(_) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "door not reached");
             let status = Status::Starting;
             ApiError::new(
                 ErrorCode::InstanceNotReady,
@@ -288,6 +292,7 @@ fn refuse(error: PipeError, upstream: &Upstream) -> ApiError {
             )
             .with_details(json!({ "status": status, "status_reason": upstream.status_reason }))
             .with_retry_after(2)
+            .with_cause(error)
         }
         PipeError::HeadTimeout => {
             ApiError::new(ErrorCode::UpstreamTimeout, "The instance did not answer in time. Try again.")
@@ -302,8 +307,9 @@ fn refuse(error: PipeError, upstream: &Upstream) -> ApiError {
         PipeError::NotAHandshake => not_a_handshake(),
         PipeError::Revoked => revoked(),
         PipeError::Upstream(_) | PipeError::Protocol(_) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "door broke off");
-            ApiError::new(ErrorCode::UpstreamError, "The instance broke off. Try again.").with_retry_after(2)
+            ApiError::new(ErrorCode::UpstreamError, "The instance broke off. Try again.")
+                .with_retry_after(2)
+                .with_cause(error)
         }
     }
 }

@@ -24,9 +24,9 @@ mod views;
 /// Of this build.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-use axum::{Router, extract::DefaultBodyLimit, middleware::from_fn_with_state};
+use axum::{Router, extract::Request, routing::Route};
 use http::{HeaderName, Method, header};
-use tower::{Layer, util::MapRequestLayer};
+use tower::{Service, layer::layer_fn, service_fn};
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
 
@@ -37,25 +37,47 @@ pub use crate::{
     state::{ApiParts, ApiState},
 };
 
-/// JSON bodies; chat bodies are bounded on their way to the door.
-const MAX_JSON_BYTES: usize = 256 * 1024;
-
 /// Returns the whole public surface.
 pub fn router(state: ApiState) -> Router {
     let (api, _) = OpenApiRouter::new().merge(routes::all()).split_for_parts();
-    let routed = Router::new()
-        // Before CORS, so that a preflight is not taken for a wrong method.
-        .merge(api.method_not_allowed_fallback(error::no_such_method).layer(cors()))
+    let api = api.method_not_allowed_fallback(error::no_such_method);
+    // Before CORS, so that a preflight is not taken for a wrong method.
+    let for_browsers = complete(api.clone().layer(cors()), |all| all.layer(session::layer(&state)), &state);
+    let for_programs = complete(api, |all| all, &state);
+    Router::new().fallback_service(service_fn(move |request: Request| {
+        let request = without_trailing_slash(request);
+        let routes = if is_of_program(&request) { &for_programs } else { &for_browsers };
+        routes.clone().call(request)
+    }))
+}
+
+/// Adds to the API what else there is, and the layers around everything.
+fn complete(
+    api: Router<ApiState>,
+    layers: impl FnOnce(Router<ApiState>) -> Router<ApiState>,
+    state: &ApiState,
+) -> Router {
+    let all = Router::new()
+        .merge(api)
         .merge(pages::routes())
         .fallback(error::no_such_path)
-        .method_not_allowed_fallback(error::no_such_method)
-        .layer(DefaultBodyLimit::max(MAX_JSON_BYTES))
-        .layer(session::layer(&state))
-        .layer(from_fn_with_state(state.clone(), context::enter))
-        .with_state(state);
-    // Around the router: a path is made plain before a route is looked for.
-    let plain = MapRequestLayer::new(without_trailing_slash).layer(routed);
-    Router::new().fallback_service(plain)
+        .method_not_allowed_fallback(error::no_such_method);
+    let entered = state.clone();
+    layers(all)
+        .layer(layer_fn(move |route: Route| {
+            let state = entered.clone();
+            service_fn(move |request| context::enter(state.clone(), route.clone(), request))
+        }))
+        .with_state(state.clone())
+}
+
+/// Tells whether a program asks an instance for something with a key: what only browsers need can be left out.
+fn is_of_program(request: &Request) -> bool {
+    let headers = request.headers();
+    request.uri().path().starts_with("/api/instances/")
+        && headers.contains_key(header::AUTHORIZATION)
+        && !headers.contains_key(header::COOKIE)
+        && !headers.contains_key(header::ORIGIN)
 }
 
 /// Any origin may call with a key; cookies are not sent from other origins, since credentials are off.
