@@ -20,6 +20,7 @@ pub(crate) mod problem;
 mod sockets;
 mod status;
 mod supervisor;
+mod terminal;
 pub(crate) mod work;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
@@ -75,6 +76,9 @@ pub(crate) struct Args {
     /// How long running turns may take to end after SIGTERM.
     #[arg(long, default_value_t = 15)]
     drain_seconds: u64,
+    /// After this long without viewers, input and output a terminal is ended.
+    #[arg(long, default_value_t = 12 * 60 * 60)]
+    terminal_idle_seconds: u64,
 }
 
 /// What the start has found and made.
@@ -87,6 +91,7 @@ struct Prepared {
     layout: Layout,
     user: Option<HandsUser>,
     drain: Duration,
+    terminal_idle: Duration,
 }
 
 /// Runs the door until SIGTERM.
@@ -110,7 +115,8 @@ pub(crate) fn main(args: Args) -> anyhow::Result<()> {
 }
 
 async fn run(prepared: Prepared) -> anyhow::Result<()> {
-    let Prepared { run_dir, state_dir, boot, isolation, share_network, layout, user, drain } = prepared;
+    let Prepared { run_dir, state_dir, boot, isolation, share_network, layout, user, drain, terminal_idle } =
+        prepared;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -131,7 +137,9 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     let activity = activity::Activity::default();
     let sockets = sockets::Sockets::new(activity.clone());
     // Whose use keeps the instance awake; chat notes its own.
+    let terminals = terminal::Terminals::new(work.clone(), sockets.clone(), clock.clone(), terminal_idle);
     let used = axum::Router::new()
+        .merge(terminals.router())
         .layer(axum::middleware::from_fn_with_state(activity.clone(), activity::note));
     let rooms = chat.clone().router().merge(sockets.clone().router()).merge(used);
     let app = http::router(routes, rooms);

@@ -53,6 +53,7 @@ pub(super) fn prepare(args: Args) -> anyhow::Result<Prepared> {
         layout,
         user,
         drain: Duration::from_secs(args.drain_seconds),
+        terminal_idle: Duration::from_secs(args.terminal_idle_seconds),
     })
 }
 

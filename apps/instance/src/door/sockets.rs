@@ -117,8 +117,8 @@ impl Seat {
     ///
     /// # Cancel safety
     /// Safe.
-    pub(crate) async fn closed(&mut self) -> CloseReason {
-        match self.closed.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone()) {
+    pub(crate) async fn closed(&self) -> CloseReason {
+        match self.closed.clone().wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone()) {
             Some(reason) => reason,
             // Its sender is in the map as long as the seat is.
             None => std::future::pending().await,
@@ -151,12 +151,12 @@ mod tests {
     async fn ends_the_one_that_is_named_and_then_all() {
         let sockets = Sockets::default();
         let (a, b) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let (mut first, mut second) = (sockets.enter(&named(a)).unwrap(), sockets.enter(&named(b)).unwrap());
+        let (first, second) = (sockets.enter(&named(a)).unwrap(), sockets.enter(&named(b)).unwrap());
         sockets.close(a, &reason(4401));
         assert_eq!(first.closed().await.code, 4401);
         sockets.close_all(&reason(1001));
         assert_eq!(second.closed().await.code, 1001);
-        let mut late = sockets.enter(&HeaderMap::new()).unwrap();
+        let late = sockets.enter(&HeaderMap::new()).unwrap();
         assert_eq!(late.closed().await.code, 1001);
     }
 

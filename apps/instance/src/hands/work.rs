@@ -4,7 +4,6 @@ use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd, OwnedFd},
-    path::Path,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -123,8 +122,7 @@ impl Work {
     }
 
     fn spawn(&mut self, spawn: Spawn, fds: Vec<OwnedFd>) -> Result<(Reply, Option<OwnedFd>), Failure> {
-        let start = &self.environment.start;
-        let cwd = spawn.cwd.as_deref().map_or(start.workspace.as_path(), Path::new);
+        let cwd = self.environment.directory(spawn.cwd.as_deref().unwrap_or("."));
         if !cwd.is_dir() {
             let message = format!("the working directory {} does not exist", cwd.display());
             return Err(Failure::new(FailureKind::NotFound, message));
