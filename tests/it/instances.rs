@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use reef_model::InstanceId;
-use reef_testkit::{Platform, both_engines, eventually};
+use reef_testkit::{Caps, Platform, Setup, both_engines, eventually};
 use serde_json::{Value, json};
 
 both_engines! {
@@ -252,7 +252,8 @@ both_engines! {
 
     async fn only_so_many_requests_wait(database: TestDatabase) {
         const HELD: usize = 64;
-        let platform = Platform::start(database).await;
+        let caps = Caps { streams: 1_000, ..Caps::default() };
+        let platform = Platform::start_with(database, Setup { caps, ..Setup::default() }).await;
         let ada = platform.account("ada").await;
         platform.runtime().hang_starts();
         let made = ada.create_instance(&platform).await;

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 
+mod account;
 mod accounts;
 mod authz_walk;
 mod discovery;
@@ -12,9 +13,11 @@ mod errors;
 mod instances;
 mod invites;
 mod keys;
+mod limits;
 mod links;
 mod pipe;
 mod reconcile;
 mod secrets;
 mod sockets;
 mod throttle;
+mod usage;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reef_testkit::{Platform, Setup, both_engines};
+use reef_testkit::{Account, Platform, Policy, Setup, both_engines};
 use serde_json::json;
 
 fn few() -> Setup {
@@ -59,6 +59,49 @@ both_engines! {
         guess.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
         // Whoever has a good key is not slowed down by a neighbour who guesses.
         ada.get("/api/instances").await.expect(200);
+        platform.finish().await;
+    }
+
+    async fn a_flood_of_guesses_costs_no_query(database: TestDatabase) {
+        let platform = Platform::start_with(database, few()).await;
+        let ada = platform.account("ada").await;
+        ada.get("/api/instances").await.expect(200);
+        // What looks like a key must be looked up.
+        let minted = ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        ada.delete(&format!("/api/keys/{}", minted["id"].as_str().unwrap())).await.expect(204);
+        let guess = platform.anonymous().with_key(minted["secret"].as_str().unwrap());
+        for _ in 0..7 {
+            guess.get("/api/instances").await;
+        }
+        let refused = guess.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
+        assert_eq!(refused["error"]["details"]["policy"], "unknown-keys");
+        // A key that is known needs none.
+        ada.get("/api/instances").await.expect(200);
+        platform.finish().await;
+    }
+
+    async fn guesses_from_elsewhere_do_not_lock_a_holder_out(database: TestDatabase) {
+        let limits = reef_testkit::RateLimits::with(|policy| match policy {
+            Policy::SignInFromAnywhere => (3, Duration::from_secs(60)),
+            _ => (1_000, Duration::from_secs(60)),
+        });
+        let platform = Platform::start_with(database, Setup { limits, ..Setup::default() }).await;
+        let (ada, bob) = (platform.account("ada").await, platform.account("bob").await);
+        let sign_in = async |account: &Account, password: &str| {
+            let body = json!({"email": account.email, "password": password});
+            platform.anonymous().post("/api/auth/login", body).await.status
+        };
+        // Ada was here before: what strangers guess is not counted with hers.
+        assert_eq!(sign_in(&ada, &ada.password).await, 200);
+        for _ in 0..9 {
+            assert_eq!(sign_in(&ada, "a wrong password").await, 401);
+        }
+        assert_eq!(sign_in(&ada, &ada.password).await, 200);
+        // Bob was not: whoever guesses at his account from anywhere is stopped.
+        for _ in 0..3 {
+            assert_eq!(sign_in(&bob, "a wrong password").await, 401);
+        }
+        assert_eq!(sign_in(&bob, "a wrong password").await, 429);
         platform.finish().await;
     }
 }

@@ -1,6 +1,12 @@
 //! The listeners. HTTP/1.1 alone: behind a proxy nothing else comes, and it is the quickest.
 
-use std::{io::ErrorKind, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use anyhow::Context;
 use axum::{
@@ -12,13 +18,17 @@ use axum::{
 };
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
 use metrics_exporter_prometheus::PrometheusHandle;
+use reef_proxy::Patient;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
 /// How long a client may take to send a request's head, and a kept connection may idle.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may take nothing of what waits for it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// After an error of the machine, most often too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -33,15 +43,77 @@ pub(crate) async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<
     })
 }
 
+/// How many connections there are from each address.
+#[derive(Clone)]
+pub(crate) struct Crowd {
+    most: u32,
+    /// All clients of a proxy come from its address.
+    exempt: Vec<IpNet>,
+    here: Arc<Mutex<HashMap<IpAddr, u32>>>,
+}
+
+impl Crowd {
+    /// Lets `most` connections in from one address, and any number from `exempt` ones.
+    pub(crate) fn new(most: u32, exempt: Vec<IpNet>) -> Self {
+        Self { most, exempt, here: Arc::default() }
+    }
+
+    fn enter(&self, peer: IpAddr) -> Option<Place> {
+        let peer = peer.to_canonical();
+        let crowd = self.clone();
+        if self.most == u32::MAX || self.exempt.iter().any(|net| net.contains(&peer)) {
+            return Some(Place { crowd, peer: None });
+        }
+        let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = here.entry(peer).or_default();
+        (*count < self.most).then(|| {
+            *count += 1;
+            Place { crowd, peer: Some(peer) }
+        })
+    }
+}
+
+/// One connection of a [`Crowd`].
+struct Place {
+    crowd: Crowd,
+    peer: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(peer) = self.peer else { return };
+        let mut here = self.crowd.here.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = here.get_mut(&peer) {
+            *count -= 1;
+            if *count == 0 {
+                here.remove(&peer);
+            }
+        }
+    }
+}
+
 /// Serves until `stop`; then open connections finish what they are at. Returns a tracker of them at once.
-pub(crate) fn serve(listener: TcpListener, router: Router, stop: CancellationToken) -> TaskTracker {
+pub(crate) fn serve(
+    listener: TcpListener,
+    router: Router,
+    crowd: Crowd,
+    stop: CancellationToken,
+) -> TaskTracker {
     let connections = TaskTracker::new();
     let tracker = connections.clone();
     connections.spawn(async move {
         while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
             match accepted {
                 Ok((stream, peer)) => {
-                    tracker.spawn(converse(stream, peer, router.clone(), stop.clone()));
+                    let Some(place) = crowd.enter(peer.ip()) else {
+                        tracing::debug!(%peer, "too many connections from this address");
+                        continue;
+                    };
+                    let conversation = converse(stream, peer, router.clone(), stop.clone());
+                    tracker.spawn(async move {
+                        conversation.await;
+                        drop(place);
+                    });
                 }
                 Err(error) if is_of_the_connection(error.kind()) => {}
                 Err(error) => {
@@ -65,7 +137,7 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stop: Can
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Patient::new(stream, PATIENCE)), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let outcome = tokio::select! {
@@ -96,6 +168,24 @@ pub(crate) async fn metrics(
         let text = metrics.render();
         async { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text) }
     };
-    serve(listener, Router::new().route("/metrics", get(render)), stop);
+    serve(listener, Router::new().route("/metrics", get(render)), Crowd::new(u32::MAX, Vec::new()), stop);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_address_does_not_fill_the_house() {
+        let crowd = Crowd::new(2, vec!["10.0.0.0/8".parse().unwrap()]);
+        let enter = |peer: &str| crowd.enter(peer.parse().unwrap());
+        let (first, _second) = (enter("192.0.2.1").unwrap(), enter("::ffff:192.0.2.1").unwrap());
+        assert!(enter("192.0.2.1").is_none());
+        assert!(enter("192.0.2.2").is_some());
+        let proxied: Vec<_> = (0..9).map(|_| enter("10.1.2.3").unwrap()).collect();
+        drop((first, proxied));
+        assert!(enter("192.0.2.1").is_some());
+        assert_eq!(crowd.here.lock().unwrap().len(), 1);
+    }
 }

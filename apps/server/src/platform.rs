@@ -3,11 +3,12 @@
 use std::{net::Ipv4Addr, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use reef_api::{ApiParts, ApiState, RateLimits};
+use reef_api::{ApiParts, ApiState, Caps, RateLimits};
 use reef_auth::{SecretBox, ServerKey, Tickets};
 use reef_config::{Config, Origin, ProcessNetwork};
-use reef_control::{Control, Parts, Policy};
+use reef_control::{Control, Courier, Parts, Policy};
 use reef_db::Db;
+use reef_mail::{LogMailer, Mailer, Smtp};
 use reef_model::{InstanceId, RequestId, RuntimeKind, SystemClock};
 use reef_model_gateway::{ModelGateway, ProviderConfig};
 use reef_runtime::Runtime;
@@ -16,7 +17,7 @@ use reef_runtime_process::{ProcessConfig, ProcessRuntime};
 use reef_worker::{Schedule, Workers};
 use secrecy::ExposeSecret;
 
-use crate::{model_access::ModelSockets, server_key, usage::Meters};
+use crate::{model_access::ModelSockets, server_key, usage::Meters, web};
 
 /// At most so many connections to PostgreSQL.
 const DB_CONNECTIONS: u32 = 16;
@@ -34,6 +35,7 @@ pub(crate) struct Platform {
     db: Db,
     models: ModelGateway,
     meters: Arc<Meters>,
+    courier: Arc<Courier>,
     workers: Workers,
 }
 
@@ -69,6 +71,12 @@ impl Platform {
                 ..Policy::default()
             },
         });
+        let workers = Workers::new(clock);
+        let mailer: Arc<dyn Mailer> = match &config.mail.smtp_url {
+            Some(url) => Arc::new(Smtp::new(url, &config.mail.from)?),
+            None => Arc::new(LogMailer),
+        };
+        let courier = Arc::new(Courier::new(control.accounts().clone(), mailer, origin.to_string()));
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             tickets: Tickets::new(&key),
@@ -78,8 +86,16 @@ impl Platform {
                 true => RateLimits::default(),
                 false => RateLimits::with(|_| (u32::MAX, Duration::from_secs(1))),
             },
+            caps: Self::caps(config),
+            workers: workers.clone(),
+            web: web::built(),
         });
-        Ok(Self { control, api, db, models, meters, workers: Workers::new(clock) })
+        Ok(Self { control, api, db, models, meters, courier, workers })
+    }
+
+    /// Returns how much there may be at once.
+    pub(crate) fn caps(config: &Config) -> Caps {
+        if config.server.rate_limits { Caps::default() } else { Caps::NONE }
     }
 
     /// Starts the background work.
@@ -91,6 +107,11 @@ impl Platform {
         self.workers.spawn_service("api", move |stop| {
             let api = api.clone();
             async move { api.run(stop).await }
+        });
+        let courier = self.courier.clone();
+        self.workers.spawn_service("mail", move |stop| {
+            let courier = courier.clone();
+            async move { courier.run(stop).await }
         });
         let (meters, db) = (self.meters.clone(), self.db.clone());
         self.workers.spawn("usage", Schedule::every(USAGE_FLUSH), move |_| {
@@ -120,6 +141,24 @@ pub(crate) async fn database(config: &Config) -> anyhow::Result<Db> {
         Db::connect(config.database.url.expose_secret(), DB_CONNECTIONS).await.context("DATABASE_URL")?;
     db.migrate().await?;
     Ok(db)
+}
+
+/// Fails where the server key is another than the one that secrets in this database are sealed with.
+pub(crate) async fn check_server_key(config: &Config, db: &Db) -> anyhow::Result<()> {
+    const PLACE: &[u8] = b"server key check";
+    let secrets = SecretBox::new(&server_key(config)?, &[]);
+    let mut tx = db.write().await?;
+    let sealed = hex::encode(secrets.seal(b"reef", PLACE));
+    let sealed = tx.get_or_insert_setting("server_key_check", &sealed).await?;
+    tx.commit().await?;
+    let is_ours = hex::decode(sealed).is_ok_and(|sealed| secrets.open(&sealed, PLACE).is_ok());
+    anyhow::ensure!(
+        is_ours,
+        "the server key is not the one that this database was first used with: put the former REEF_SECRET_KEY back, or \
+         the former secret.key into {}; without it no instance can be reached",
+        config.server.data_dir.display()
+    );
+    Ok(())
 }
 
 /// Returns the key that everything secret is derived from.

@@ -11,20 +11,21 @@ use std::{marker::PhantomData, sync::Arc};
 
 use axum::extract::FromRequestParts;
 use http::{HeaderMap, Method, header, request::Parts};
-use reef_auth::{Claims, Credential, Denied, FileLink, can};
+use reef_auth::{Claims, Credential, Denied, FileLink, api_key::hash_presented, can};
 use reef_control::{
     Actor,
     account::{Client, KeyRecord, KeyRefused, SignedIn},
 };
 use reef_door::ErrorCode;
-use reef_model::{InstanceId, Role, UserId};
+use reef_model::{InstanceId, Role, SessionId, UserId};
 use reef_proxy::headers::{asks_for_websocket, bearer_subprotocol};
 use serde_json::json;
 
 pub(crate) use self::cache::CallerCache;
 pub(crate) use self::identity::Identity;
 pub(crate) use self::right::{
-    Account, Anyone, Chat, Desktop, Exec, Files, InstancesRead, InstancesWrite, Operator, Right, Terminal,
+    Account, Anyone, Chat, Desktop, Exec, Files, InstancesRead, InstancesWrite, Operator, Person, Right,
+    Terminal,
 };
 use crate::{
     ApiError, ApiResult, ApiState,
@@ -55,6 +56,11 @@ impl<R> Caller<R> {
     /// Tells whether the credential may know of the instance, if it is the tenant's.
     pub(crate) fn sees(&self, instance: InstanceId) -> bool {
         self.identity.principal.sees(instance)
+    }
+
+    /// Returns the session that asks; a key is refused.
+    pub(crate) fn session(&self) -> ApiResult<SessionId> {
+        self.identity.session()
     }
 
     /// Returns the request's context.
@@ -120,12 +126,7 @@ async fn authenticate(
     refuse_key_in_query(parts)?;
     let accounts = state.control().accounts();
     let identity = if let Some(token) = bearer(&parts.headers).or_else(|| offered_key(&parts.headers)) {
-        let Some(identity) = state.callers().identity_of_key(accounts, token).await? else {
-            // Guessing is hopeless, but it costs us a query each.
-            state.limits().check(Policy::BadCredentials, &Subject::address(context.client()))?;
-            return Err(ApiError::unauthorized(BAD_KEY));
-        };
-        identity
+        identity_of_key(token, state, context).await?
     } else if let Some(ticket) = ticket(parts) {
         redeem(&ticket, parts.uri.path(), state).await?
     } else if let Some(link) = signed_link(parts, instance) {
@@ -147,6 +148,32 @@ async fn authenticate(
     })?;
     accounts.record_use(identity.principal.credential, Some(context.client()));
     Ok(identity)
+}
+
+/// Returns who a key belongs to.
+async fn identity_of_key(
+    token: &str,
+    state: &ApiState,
+    context: &RequestContext,
+) -> ApiResult<Arc<Identity>> {
+    let callers = state.callers();
+    let address = Subject::address(context.client());
+    let refused = || {
+        // Guessing is hopeless, but it costs us a query each.
+        state.limits().check(Policy::BadCredentials, &address)?;
+        Err(ApiError::unauthorized(BAD_KEY))
+    };
+    let Some(hash) = hash_presented(token) else { return refused() };
+    if let Some(identity) = callers.warm(&hash).await {
+        return Ok(identity);
+    }
+    if state.limits().is_refused(Policy::BadCredentials, &address) {
+        state.limits().check(Policy::UnknownKeys, &address)?;
+    }
+    match callers.look_up(state.control().accounts(), hash).await? {
+        Some(identity) => Ok(identity),
+        None => refused(),
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -247,6 +274,9 @@ async fn identity_of(claims: Claims, state: &ApiState) -> ApiResult<Option<Arc<I
 fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {
     if R::NEEDS_OPERATOR && identity.principal.role != Role::Operator {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only the operator of this service may do this."));
+    }
+    if R::NEEDS_SESSION {
+        identity.session()?;
     }
     let Some(scope) = R::SCOPE else { return Ok(()) };
     can(&identity.principal, scope, instance).map_err(|denied| match denied {

@@ -11,7 +11,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::{ApiError, ApiResult};
+use crate::{
+    ApiError, ApiResult, ApiState,
+    caller::Caller,
+    seats::{Kind, Seat},
+};
 
 /// A JSON body; an empty one reads as `{}`, so that bodies of optional fields may be left out.
 pub(crate) struct Json<T>(pub(crate) T);
@@ -156,7 +160,8 @@ impl PageQuery {
         let mut response =
             axum::Json(rows.into_iter().filter(is_shown).map(view).collect::<Vec<_>>()).into_response();
         if let Some(cursor) = next.flatten().map(|id| id.simple().to_string()) {
-            let link = format!("<{path}?limit={limit}&cursor={cursor}>; rel=\"next\"");
+            let and = if path.contains('?') { '&' } else { '?' };
+            let link = format!("<{path}{and}limit={limit}&cursor={cursor}>; rel=\"next\"");
             let headers = response.headers_mut();
             for (name, value) in [("link", link), ("x-next-cursor", cursor)] {
                 if let Ok(value) = value.parse() {
@@ -179,8 +184,17 @@ pub(crate) struct WaitQuery {
 }
 
 impl WaitQuery {
-    /// Returns how long to wait; `None`: do not.
-    pub(crate) fn duration(self) -> ApiResult<Option<std::time::Duration>> {
+    /// Returns how long to wait, and the seat to wait in; `None`: do not.
+    pub(crate) fn begin<R>(
+        self,
+        state: &ApiState,
+        caller: &Caller<R>,
+    ) -> ApiResult<Option<(std::time::Duration, Seat)>> {
+        let Some(wait) = self.duration()? else { return Ok(None) };
+        Ok(Some((wait, state.seats().take(Kind::Stream, caller, None)?)))
+    }
+
+    fn duration(self) -> ApiResult<Option<std::time::Duration>> {
         match self.wait {
             None | Some(0) => Ok(None),
             Some(seconds @ 1..=120) => Ok(Some(std::time::Duration::from_secs(u64::from(seconds)))),

@@ -1,11 +1,6 @@
 //! From a decided request to the door: the answer's body is the door's body.
 
-use std::{
-    collections::HashMap,
-    io,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use axum::{
@@ -26,7 +21,12 @@ use serde_json::json;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use uuid::Uuid;
 
-use crate::{ApiError, ApiResult, ApiState, caller::Right, instance_route::InstanceRoute};
+use crate::{
+    ApiError, ApiResult, ApiState,
+    caller::Right,
+    instance_route::InstanceRoute,
+    seats::{Kind, Seat, Seated},
+};
 
 /// Attachments of 15 MiB in base64, and the message.
 const MAX_JSON_BYTES: usize = 24 << 20;
@@ -35,7 +35,6 @@ const SOCKET_IDLE: Duration = Duration::from_secs(300);
 /// What a browser offers beside its key where the route has no subprotocol of its own: its frames as they are.
 const PLAIN_SUBPROTOCOL: &str = "reef";
 const MAX_HOLD: Duration = Duration::from_secs(60);
-const MAX_HELD: u32 = 64;
 /// Another replica's work is not told here: look this often while holding.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -49,59 +48,31 @@ impl Dialer for DoorDialer {
     }
 }
 
-/// Requests that wait for an instance to become ready, by instance.
-#[derive(Default)]
-pub(crate) struct Holds(Mutex<HashMap<InstanceId, u32>>);
-
-struct Hold<'h>(&'h Holds, InstanceId);
-
-impl Holds {
-    fn enter(&self, id: InstanceId) -> Option<Hold<'_>> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = held.entry(id).or_default();
-        (*count < MAX_HELD).then(|| {
-            *count += 1;
-            Hold(self, id)
-        })
-    }
-}
-
-impl Drop for Hold<'_> {
-    fn drop(&mut self) {
-        let mut held = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = held.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                held.remove(&self.1);
-            }
-        }
-    }
-}
-
 /// How the requests of a route are passed on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Way {
     head_timeout: Duration,
     max_body_bytes: Option<usize>,
-    is_socket: bool,
+    /// What it counts as while it is open.
+    kind: Option<Kind>,
 }
 
 impl Way {
     /// The door answers with what it has at hand.
     pub(crate) const PROMPT: Self = Self::within(Duration::from_secs(30));
     /// The door answers at once and then streams events.
-    pub(crate) const STREAM: Self = Self::PROMPT;
+    pub(crate) const STREAM: Self = Self { kind: Some(Kind::Stream), ..Self::PROMPT };
     /// The door works for the request, and itself bounds how long: by the longest `timeout_seconds` of a turn, and some.
-    pub(crate) const WORK: Self = Self::within(Duration::from_secs(3_660));
+    pub(crate) const WORK: Self =
+        Self { kind: Some(Kind::Stream), ..Self::within(Duration::from_secs(3_660)) };
     /// Bytes of any number, either way.
     pub(crate) const BYTES: Self = Self { max_body_bytes: None, ..Self::WORK };
-
     /// A WebSocket, tunnelled.
-    pub(crate) const SOCKET: Self = Self { is_socket: true, ..Self::PROMPT };
+    pub(crate) const SOCKET: Self = Self { kind: Some(Kind::Socket), ..Self::PROMPT };
 
     /// The door answers within so long.
     pub(crate) const fn within(head_timeout: Duration) -> Self {
-        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES), is_socket: false }
+        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES), kind: None }
     }
 }
 
@@ -130,9 +101,10 @@ pub(crate) async fn forward<R: Right>(
     request: Request,
 ) -> ApiResult<Response> {
     let path = path_on_door(request.uri())?;
-    if way.is_socket {
+    if way.kind == Some(Kind::Socket) {
         check_handshake(request.headers())?;
     }
+    let seat = way.kind.map(|kind| state.seats().take(kind, &route.caller, Some(route.id))).transpose()?;
     let upstream = ready(state, route).await?;
     let door = reef_proxy::Upstream {
         id: route.id.as_uuid(),
@@ -148,10 +120,13 @@ pub(crate) async fn forward<R: Right>(
         identity.revoked().clone(),
     );
     call.head_timeout = way.head_timeout;
-    if way.is_socket {
-        call.idle_timeout = SOCKET_IDLE;
-        return tunnel(state, request, &call, &upstream).await;
-    }
+    let seat = match (way.kind, seat) {
+        (Some(Kind::Socket), Some(seat)) => {
+            call.idle_timeout = SOCKET_IDLE;
+            return tunnel(state, request, &call, &upstream, seat).await;
+        }
+        (_, seat) => seat,
+    };
     let length =
         request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let request = match (way.max_body_bytes, length) {
@@ -161,8 +136,11 @@ pub(crate) async fn forward<R: Right>(
         // A body of unknown length is counted on its way.
         (Some(max), None) => request.map(|body| Body::new(Limited::new(body, max))),
     };
-    let mut response =
-        state.pipe().forward(request, &call).await.map_err(|error| refuse(error, &upstream))?.map(Body::new);
+    let response = state.pipe().forward(request, &call).await.map_err(|error| refuse(error, &upstream))?;
+    let mut response = response.map(|body| match seat {
+        Some(seat) => Body::new(Seated::new(body, seat)),
+        None => Body::new(body),
+    });
     let is_stream = response
         .headers()
         .get(header::CONTENT_TYPE)
@@ -193,10 +171,16 @@ fn check_handshake(headers: &HeaderMap) -> ApiResult<()> {
 }
 
 /// Puts the handshake to the door; after its 101 client and door talk to each other.
-async fn tunnel(state: &ApiState, request: Request, call: &Call, upstream: &Upstream) -> ApiResult<Response> {
+async fn tunnel(
+    state: &ApiState,
+    request: Request,
+    call: &Call,
+    upstream: &Upstream,
+    seat: Seat,
+) -> ApiResult<Response> {
     let plain = HeaderValue::from_static(PLAIN_SUBPROTOCOL);
     let offers_plain = subprotocols(request.headers()).any(|protocol| protocol == PLAIN_SUBPROTOCOL);
-    let socket = Socket { name: RequestId::generate().as_uuid(), held: Box::new(()) };
+    let socket = Socket { name: RequestId::generate().as_uuid(), held: Box::new(seat) };
     let response = state.pipe().tunnel(request, call, socket).await;
     let mut response = response.map_err(|error| refuse(error, upstream))?.map(Body::new);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS && offers_plain {
@@ -222,7 +206,7 @@ async fn ready<R: Right>(state: &ApiState, route: &InstanceRoute<R>) -> ApiResul
             _ => return Err(not_ready(&upstream)),
         }
         if hold.is_none() {
-            hold = Some(state.holds().enter(route.id).ok_or_else(|| {
+            hold = Some(state.seats().hold(route.id).ok_or_else(|| {
                 ApiError::new(ErrorCode::Capacity, "Too many requests wait for this instance to come up.")
                     .with_retry_after(5)
             })?);

@@ -16,6 +16,7 @@ mod limits;
 mod openapi;
 mod pages;
 mod routes;
+mod seats;
 mod session;
 mod sign_in;
 mod state;
@@ -34,6 +35,8 @@ pub use crate::{
     error::{ApiError, ApiResult},
     limits::{Policy, RateLimits},
     openapi::{document, document_json, document_yaml},
+    pages::WebApp,
+    seats::Caps,
     state::{ApiParts, ApiState},
 };
 

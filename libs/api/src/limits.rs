@@ -4,9 +4,11 @@
 //! `RateLimit: "reads";r=599;t=1`.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
-    time::Duration,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use governor::{
@@ -22,7 +24,7 @@ use uuid::Uuid;
 use crate::ApiError;
 
 /// A named limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Policy {
     /// `GET` and `HEAD`.
     Reads,
@@ -36,14 +38,22 @@ pub enum Policy {
     Files,
     /// `POST /api/instances`.
     InstanceCreate,
-    /// Sign-in, sign-up, invite codes: per address and per account.
+    /// Sign-in, sign-up, invite codes: per address, and per account from one address.
     SignIn,
+    /// Sign-in to one account from all addresses that it was never signed in from.
+    SignInFromAnywhere,
+    /// Mail that somebody asks for, per account or address that it goes to.
+    Mail,
     /// Requests with a credential that is none, per address.
     BadCredentials,
+    /// Keys that must be looked up for an address that has used up the former: its neighbours behind the same address
+    /// may have good ones.
+    UnknownKeys,
 }
 
 impl Policy {
-    const ALL: [Self; 8] = [
+    /// In the order of declaration.
+    const ALL: &[Self] = &[
         Self::Reads,
         Self::Writes,
         Self::Chat,
@@ -51,7 +61,10 @@ impl Policy {
         Self::Files,
         Self::InstanceCreate,
         Self::SignIn,
+        Self::SignInFromAnywhere,
+        Self::Mail,
         Self::BadCredentials,
+        Self::UnknownKeys,
     ];
 
     /// Returns the name in headers and messages.
@@ -64,7 +77,10 @@ impl Policy {
             Self::Files => "files",
             Self::InstanceCreate => "instance-create",
             Self::SignIn => "sign-in",
+            Self::SignInFromAnywhere => "sign-in-from-anywhere",
+            Self::Mail => "mail",
             Self::BadCredentials => "bad-credentials",
+            Self::UnknownKeys => "unknown-keys",
         }
     }
 
@@ -78,7 +94,10 @@ impl Policy {
             Self::Files => (1_200, MINUTE),
             Self::InstanceCreate => (10, Duration::from_secs(3600)),
             Self::SignIn => (10, MINUTE),
+            Self::SignInFromAnywhere => (100, MINUTE),
+            Self::Mail => (5, Duration::from_secs(3600)),
             Self::BadCredentials => (60, MINUTE),
+            Self::UnknownKeys => (600, MINUTE),
         }
     }
 }
@@ -90,20 +109,27 @@ pub(crate) enum Subject {
     Credential(Uuid),
     /// An address; of IPv6 the /64 that one customer has.
     Address(IpAddr),
-    /// An e-mail address, known or not.
+    /// An account, or an e-mail address that may be one.
     Account(String),
+    /// The same, from one address.
+    AccountFrom(String, IpAddr),
 }
 
 impl Subject {
     pub(crate) fn address(ip: IpAddr) -> Self {
-        Self::Address(match ip {
-            IpAddr::V6(v6) => {
-                let mut segments = v6.segments();
-                segments[4..].fill(0);
-                IpAddr::V6(Ipv6Addr::from(segments))
-            }
-            v4 => v4,
-        })
+        Self::Address(customer(ip))
+    }
+}
+
+/// Returns the address that stands for all that one customer has: of IPv6 the /64.
+pub(crate) fn customer(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => {
+            let mut segments = v6.segments();
+            segments[4..].fill(0);
+            IpAddr::V6(Ipv6Addr::from(segments))
+        }
+        v4 => v4,
     }
 }
 
@@ -111,7 +137,11 @@ type Limiter =
     RateLimiter<Subject, DefaultKeyedStateStore<Subject>, DefaultClock, StateInformationMiddleware>;
 
 /// Every policy with its counters.
-pub struct RateLimits(Vec<(u32, Duration, Limiter)>);
+pub struct RateLimits {
+    policies: Vec<(u32, Duration, Limiter)>,
+    /// Who was refused, and until when that is certain to last.
+    refused: Mutex<HashMap<(Policy, Subject), Instant>>,
+}
 
 impl Default for RateLimits {
     fn default() -> Self {
@@ -121,7 +151,7 @@ impl Default for RateLimits {
 
 impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(count, window, _)| (count, window))).finish()
+        f.debug_list().entries(self.policies.iter().map(|(count, window, _)| (count, window))).finish()
     }
 }
 
@@ -138,7 +168,7 @@ pub(crate) struct RateState {
 impl RateLimits {
     /// Returns limits of so many requests per so long.
     pub fn with(limit: impl Fn(Policy) -> (u32, Duration)) -> Self {
-        let make = |policy| {
+        let make = |&policy: &Policy| {
             let (count, window) = limit(policy);
             let count = NonZeroU32::new(count).unwrap_or(NonZeroU32::MIN);
             let quota = Quota::with_period(window / count.get())
@@ -146,7 +176,7 @@ impl RateLimits {
                 .allow_burst(count);
             (count.get(), window, RateLimiter::keyed(quota).with_middleware())
         };
-        Self(Policy::ALL.into_iter().map(make).collect())
+        Self { policies: Policy::ALL.iter().map(make).collect(), refused: Mutex::default() }
     }
 
     /// Counts one request.
@@ -154,7 +184,7 @@ impl RateLimits {
     /// # Errors
     /// 429 with `Retry-After` where the budget is used up.
     pub(crate) fn check(&self, policy: Policy, subject: &Subject) -> Result<RateState, ApiError> {
-        let (quota, window, limiter) = &self.0[policy as usize];
+        let (quota, window, limiter) = &self.policies[policy as usize];
         match limiter.check_key(subject) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
@@ -163,21 +193,38 @@ impl RateLimits {
             }
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
-                let seconds = wait.as_secs() + 1;
-                let message = format!(
-                    "Too many requests: {quota} per {} s are allowed here. Try again in {seconds} s.",
-                    window.as_secs()
-                );
-                Err(ApiError::new(ErrorCode::RateLimited, message)
-                    .with_details(serde_json::json!({ "policy": policy.name() }))
-                    .with_retry_after(seconds))
+                self.refused().insert((policy, subject.clone()), Instant::now() + wait);
+                Err(self.refusal(policy, wait))
             }
         }
     }
 
+    /// Tells whether [`Self::check`] has refused a subject and would again; counts nothing.
+    pub(crate) fn is_refused(&self, policy: Policy, subject: &Subject) -> bool {
+        self.refused().get(&(policy, subject.clone())).is_some_and(|until| Instant::now() < *until)
+    }
+
+    fn refusal(&self, policy: Policy, wait: Duration) -> ApiError {
+        let (quota, window, _) = &self.policies[policy as usize];
+        let seconds = wait.as_secs() + 1;
+        let message = format!(
+            "Too many requests: {quota} per {} s are allowed here. Try again in {seconds} s.",
+            window.as_secs()
+        );
+        ApiError::new(ErrorCode::RateLimited, message)
+            .with_details(serde_json::json!({ "policy": policy.name() }))
+            .with_retry_after(seconds)
+    }
+
+    fn refused(&self) -> MutexGuard<'_, HashMap<(Policy, Subject), Instant>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Forgets subjects whose budget is whole again.
     pub(crate) fn reap(&self) {
-        for (_, _, limiter) in &self.0 {
+        let now = Instant::now();
+        self.refused().retain(|_, until| now < *until);
+        for (_, _, limiter) in &self.policies {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
@@ -211,6 +258,8 @@ mod tests {
         assert_eq!(refused.code(), ErrorCode::RateLimited);
         limits.check(Policy::SignIn, &b).unwrap();
         limits.check(Policy::Reads, &a).unwrap();
+        assert!(limits.is_refused(Policy::SignIn, &a));
+        assert!(!limits.is_refused(Policy::SignIn, &b) && !limits.is_refused(Policy::Reads, &a));
         limits.reap();
     }
 

@@ -127,7 +127,8 @@ fn security_schemes() -> [(String, SecurityScheme); 2] {
         .build();
     let cookie = ApiKeyValue::with_description(
         crate::session::COOKIE,
-        "A signed-in browser. Requests that change something must come from this origin.",
+        "A signed-in browser; on https the cookie's name begins with `__Host-`. Requests that change something, and \
+         WebSockets, must come from this origin.",
     );
     [
         ("bearer".to_owned(), SecurityScheme::Http(bearer)),
@@ -145,11 +146,22 @@ fn mark<'o>(operation: &'o Operation, name: &str) -> Option<&'o Value> {
     operation.extensions.as_ref().and_then(|extensions| extensions.get(name))
 }
 
+/// What is asked for without credentials, since it proves who asks by its body.
+const SIGNS_IN: [&str; 6] = [
+    "/api/auth/signup",
+    "/api/auth/login",
+    "/api/auth/logout",
+    "/api/auth/password/forgot",
+    "/api/auth/password/reset",
+    "/api/auth/email/verify",
+];
+
 /// Adds what follows from the marks: security and errors.
 fn complete(path: &str, operation: &mut Operation) {
     use ErrorCode as C;
     let is_public = operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "Discovery"));
-    let signs_in = ["/api/auth/signup", "/api/auth/login", "/api/auth/logout"].contains(&path);
+    let signs_in = SIGNS_IN.contains(&path);
+    let is_for_people = mark(operation, "x-reef-session").is_some();
     let has_body = operation.request_body.is_some();
     let names_one = path.contains('{');
     let goes_to_door = mark(operation, "x-reef-kind")
@@ -163,6 +175,8 @@ fn complete(path: &str, operation: &mut Operation) {
         errors.extend([C::InvalidRequest, C::Unauthorized, C::Forbidden, C::RateLimited, C::Capacity]);
         operation.security = Some(if signs_in {
             Vec::new()
+        } else if is_for_people {
+            vec![SecurityRequirement::new::<_, [&str; 0], &str>("session", [])]
         } else {
             [("bearer"), ("session")]
                 .map(|scheme| SecurityRequirement::new::<_, [&str; 0], &str>(scheme, []))

@@ -9,14 +9,16 @@ use tower_sessions::{Expiry, Session, SessionManagerLayer, cookie::SameSite};
 
 use crate::{ApiError, ApiResult, ApiState, caller::Identity};
 
-/// The cookie's name.
+/// The cookie's name on http, of a local run.
 pub(crate) const COOKIE: &str = "reef_session";
+/// Its name on https: browsers take it from this very host only, over https, for the whole of it (RFC 6265bis §4.1.3.2).
+const HOST_COOKIE: &str = "__Host-reef_session";
 const LIFETIME: time::Duration = time::Duration::days(30);
 
 /// Returns the layer that gives handlers their [`Session`]; nothing is loaded until somebody asks.
 pub(crate) fn layer(state: &ApiState) -> SessionManagerLayer<DbSessionStore> {
     SessionManagerLayer::new(state.control().accounts().session_store())
-        .with_name(COOKIE)
+        .with_name(if state.origin().is_https() { HOST_COOKIE } else { COOKIE })
         .with_http_only(true)
         .with_same_site(SameSite::Lax)
         .with_secure(state.origin().is_https())

@@ -11,14 +11,17 @@ use reef_auth::Tickets;
 use reef_config::Origin;
 use reef_control::Control;
 use reef_proxy::Pipe;
+use reef_worker::Workers;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     caller::CallerCache,
-    forward::{DoorDialer, Holds},
+    forward::DoorDialer,
     limits::RateLimits,
     openapi::Rendered,
     pages::WebApp,
+    seats::{Caps, Seats},
+    sign_in::Familiar,
 };
 
 /// What the API is made of; the composition root chooses each.
@@ -33,6 +36,10 @@ pub struct ApiParts {
     pub trusted_proxies: Vec<IpNet>,
     /// How often who may do what.
     pub limits: RateLimits,
+    /// How much at once.
+    pub caps: Caps,
+    /// Work in the background, of which the API tells how it goes.
+    pub workers: Workers,
     /// The built browser app.
     pub web: WebApp,
 }
@@ -45,7 +52,8 @@ struct Inner {
     parts: ApiParts,
     pipe: Pipe<Body>,
     callers: CallerCache,
-    holds: Holds,
+    seats: Seats,
+    familiar: Familiar,
     begun: Instant,
     draining: CancellationToken,
     rendered: OnceLock<Rendered>,
@@ -57,7 +65,8 @@ impl ApiState {
         Self(Arc::new(Inner {
             pipe: Pipe::new(DoorDialer(parts.control.clone())),
             callers: CallerCache::default(),
-            holds: Holds::default(),
+            seats: Seats::new(parts.caps),
+            familiar: Familiar::default(),
             begun: Instant::now(),
             draining: CancellationToken::new(),
             rendered: OnceLock::new(),
@@ -112,8 +121,16 @@ impl ApiState {
         &self.0.callers
     }
 
-    pub(crate) fn holds(&self) -> &Holds {
-        &self.0.holds
+    pub(crate) fn seats(&self) -> &Seats {
+        &self.0.seats
+    }
+
+    pub(crate) fn familiar(&self) -> &Familiar {
+        &self.0.familiar
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.0.parts.workers
     }
 
     pub(crate) fn begun(&self) -> Instant {

@@ -8,6 +8,7 @@
 
 pub mod account;
 mod actor;
+mod courier;
 mod door;
 mod error;
 mod events;
@@ -27,6 +28,7 @@ use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 pub use actor::Actor;
+pub use courier::Courier;
 pub use error::ControlError;
 pub use events::{Event, EventKind};
 pub(crate) use lease::Lease;
@@ -92,6 +94,7 @@ pub struct Inner {
     parts: Parts,
     accounts: account::Accounts,
     queue: reconcile::Queue,
+    activity: reconcile::Activity,
     events: broadcast::Sender<Arc<Event>>,
     upstreams: moka::future::Cache<InstanceId, Arc<instance::Upstream>>,
     watches: std::sync::Mutex<BTreeMap<InstanceId, CancellationToken>>,
@@ -108,9 +111,10 @@ impl Control {
     /// Puts the parts together; nothing runs until [`reconcile::run`] does.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Inner {
-            accounts: account::Accounts::new(parts.db.clone(), parts.clock.clone()),
+            accounts: account::Accounts::new(parts.db.clone(), parts.clock.clone(), parts.secrets.clone()),
             parts,
             queue: reconcile::Queue::default(),
+            activity: reconcile::Activity::default(),
             events: broadcast::channel(1_024).0,
             upstreams: instance::upstream_cache(),
             watches: std::sync::Mutex::default(),
@@ -151,6 +155,10 @@ impl Inner {
 
     pub(crate) fn model_access(&self) -> &dyn ModelAccess {
         &*self.parts.model_access
+    }
+
+    pub(crate) fn activity(&self) -> &reconcile::Activity {
+        &self.activity
     }
 
     pub(crate) fn queue(&self) -> &reconcile::Queue {

@@ -107,9 +107,12 @@ statements! {
         )),
         [id, status, error.map(Json), now];
 
-    /// Moves the progress of a running operation forward, in percent.
-    pub Tx.set_operation_progress(id: OperationId, percent: i64) -> Count
-        = Sql::same("UPDATE operations SET progress = $2 WHERE id = $1 AND status = 'running' AND progress < $2"),
+    /// Moves the progress of a running operation forward, in percent; `None`: it was as far, or has ended.
+    pub Tx.set_operation_progress(id: OperationId, percent: i64) -> Option<OperationRow>
+        = Sql::same(concat!(
+            "UPDATE operations SET progress = $2 WHERE id = $1 AND status = 'running' AND progress < $2 RETURNING ",
+            columns!()
+        )),
         [id, percent];
 }
 

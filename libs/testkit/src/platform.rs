@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use reef_api::RateLimits;
+use reef_api::{Caps, RateLimits};
 use reef_auth::ServerKey;
 use reef_control::{
     Actor, Control, Policy,
@@ -12,7 +12,9 @@ use reef_db::Db;
 use reef_model::{Plan, Scopes, UserId};
 use sqlx::{Connection, PgConnection};
 
-use crate::{Account, Client, Contract, FakeRuntime, Replica, TestClock, TestDatabase, logs, replica::Means};
+use crate::{
+    Account, Client, Contract, FakeRuntime, Mailbox, Replica, TestClock, TestDatabase, logs, replica::Means,
+};
 
 const DB_CONNECTIONS: u32 = 8;
 const PASSWORD: &str = "correct horse battery staple";
@@ -21,13 +23,19 @@ const PASSWORD: &str = "correct horse battery staple";
 pub struct Setup {
     /// Rate limits; by default so wide that no test meets them.
     pub limits: RateLimits,
+    /// How much at once.
+    pub caps: Caps,
     /// The operator's choices.
     pub policy: Policy,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { limits: RateLimits::with(|_| (100_000, Duration::from_secs(60))), policy: Policy::default() }
+        Self {
+            limits: RateLimits::with(|_| (100_000, Duration::from_secs(60))),
+            caps: Caps::default(),
+            policy: Policy::default(),
+        }
     }
 }
 
@@ -39,6 +47,7 @@ pub struct Platform {
     clock: Arc<TestClock>,
     key: ServerKey,
     contract: Arc<Contract>,
+    mailbox: Mailbox,
     policy: Policy,
     // The last to go: the database is dropped with it.
     database: TestDatabase,
@@ -58,17 +67,20 @@ impl Platform {
         let clock = Arc::new(TestClock::default());
         let runtime = FakeRuntime::new(clock.clone());
         let (key, contract) = (ServerKey::generate(), Arc::new(Contract::default()));
+        let mailbox = Mailbox::default();
         let replica = Replica::start(Means {
             db: db.clone(),
             clock: clock.clone(),
             runtime: runtime.clone(),
             key: key.clone(),
             limits: setup.limits,
+            caps: setup.caps,
             policy: setup.policy.clone(),
             contract: contract.clone(),
+            mailbox: mailbox.clone(),
         })
         .await;
-        Self { replica, db, runtime, clock, key, contract, policy: setup.policy, database }
+        Self { replica, db, runtime, clock, key, contract, mailbox, policy: setup.policy, database }
     }
 
     /// Starts another replica on the same database and the same runtime.
@@ -86,8 +98,10 @@ impl Platform {
             runtime: self.runtime.clone(),
             key: self.key.clone(),
             limits: Setup::default().limits,
+            caps: Setup::default().caps,
             policy: self.policy.clone(),
             contract: self.contract.clone(),
+            mailbox: self.mailbox.clone(),
         })
         .await
     }
@@ -111,6 +125,11 @@ impl Platform {
     /// Returns the place where instances run.
     pub fn runtime(&self) -> &FakeRuntime {
         &self.runtime
+    }
+
+    /// Returns where mail ends up.
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.mailbox
     }
 
     /// Returns the OpenAPI document.

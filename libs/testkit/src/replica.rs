@@ -3,17 +3,18 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use reef_api::{ApiParts, ApiState, RateLimits, WebApp};
+use reef_api::{ApiParts, ApiState, Caps, RateLimits, WebApp};
 use reef_auth::{SecretBox, ServerKey, Tickets};
 use reef_config::Origin;
-use reef_control::{Control, ModelAccess, Parts, Policy};
+use reef_control::{Control, Courier, ModelAccess, Parts, Policy};
 use reef_db::Db;
 use reef_door::RunDir;
 use reef_model::{InstanceId, RequestId};
+use reef_worker::Workers;
 use tokio::{net::TcpListener, runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Client, Contract, FakeRuntime, TestClock};
+use crate::{Client, Contract, FakeRuntime, Mailbox, TestClock};
 
 /// Longer than anything takes that has nothing left to do.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,8 +35,10 @@ pub(crate) struct Means {
     pub(crate) runtime: Arc<FakeRuntime>,
     pub(crate) key: ServerKey,
     pub(crate) limits: RateLimits,
+    pub(crate) caps: Caps,
     pub(crate) policy: Policy,
     pub(crate) contract: Arc<Contract>,
+    pub(crate) mailbox: Mailbox,
 }
 
 impl Replica {
@@ -45,19 +48,22 @@ impl Replica {
         let origin = Origin::of_listener(listener.local_addr().unwrap());
         let control = Control::new(Parts {
             db: means.db,
-            clock: means.clock,
+            clock: means.clock.clone(),
             runtime: means.runtime,
             model_access: Arc::new(NoModel),
             secrets: SecretBox::new(&means.key, &[]),
             replica: RequestId::generate().to_string(),
             policy: means.policy,
         });
+        let workers = Workers::new(means.clock.clone());
         let api = ApiState::new(ApiParts {
             control: control.clone(),
             tickets: Tickets::new(&means.key),
             origin: origin.clone(),
             trusted_proxies: Vec::new(),
             limits: means.limits,
+            caps: means.caps,
+            workers,
             web: WebApp::default(),
         });
         let stop = CancellationToken::new();
@@ -84,12 +90,19 @@ impl Replica {
                 api.close().await;
             }
         };
+        let mailing = {
+            let accounts = control.accounts().clone();
+            let courier = Courier::new(accounts, Arc::new(means.mailbox), origin.to_string());
+            let stop = stop.clone();
+            async move { courier.run(stop).await }
+        };
         let reconciling = reef_control::reconcile::run(control.clone(), stop.clone());
         let tasks = vec![
             ("open requests", own.spawn(serving)),
             ("the API's background", own.spawn(background)),
             ("tunnels", own.spawn(tunnels)),
             ("the reconciler", own.spawn(reconciling)),
+            ("the courier", own.spawn(mailing)),
         ];
         let client = Client::new(origin.as_str(), means.contract);
         Self { control, client, stop, tasks, runtime: Some(own) }

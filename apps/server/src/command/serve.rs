@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use reef_config::Config;
 
-use crate::{listen, platform, platform::Platform, stop, telemetry};
+use crate::{listen, listen::Crowd, platform, platform::Platform, stop, telemetry};
 
 /// Serves until a signal; then finishes what it is at.
 pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
@@ -24,6 +24,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     }
 
     let db = platform::database(&config).await?;
+    platform::check_server_key(&config, &db).await?;
     let runtime = platform::runtime(&config, &db).await?;
     for finding in runtime.check().await {
         if finding.is_fatal {
@@ -34,7 +35,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let platform = Platform::new(&config, origin.clone(), db, runtime)?;
     let greeting = greeting::Greeting::prepare(&config, &origin, bound, &platform.control).await?;
     platform.start();
-    let connections = listen::serve(listener, reef_api::router(platform.api.clone()), stop.clone());
+    let crowd = Crowd::new(Platform::caps(&config).address, config.server.trusted_proxies.clone());
+    let connections = listen::serve(listener, reef_api::router(platform.api.clone()), crowd, stop.clone());
     greeting.print();
     tracing::info!(%origin, runtime = %config.runtime, isolation = %platform.control.runtime().isolation(), "ready");
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use moka::future::Cache;
-use reef_auth::{Caller, Credential, api_key::hash_presented};
+use reef_auth::{Caller, Credential};
 use reef_control::{
     ControlError,
     account::{Accounts, KeyRecord},
@@ -52,18 +52,17 @@ impl Default for CallerCache {
 }
 
 impl CallerCache {
+    /// Returns who the key belongs to, where that is known without a query.
+    pub(crate) async fn warm(&self, key: &[u8; 32]) -> Option<Arc<Identity>> {
+        self.keys.get(key).await.filter(|identity| identity.is_current())
+    }
+
     /// Returns who the key belongs to; `None`: it is none, or revoked. One that has expired is returned.
-    pub(crate) async fn identity_of_key(
+    pub(crate) async fn look_up(
         &self,
         accounts: &Accounts,
-        text: &str,
+        hash: [u8; 32],
     ) -> Result<Option<Arc<Identity>>, ControlError> {
-        let Some(hash) = hash_presented(text) else { return Ok(None) };
-        if let Some(identity) = self.keys.get(&hash).await
-            && identity.is_current()
-        {
-            return Ok(Some(identity));
-        }
         loop {
             let seen = self.applied.load(Ordering::Acquire);
             let Some(record) = accounts.lookup_key(&hash).await? else { return Ok(None) };

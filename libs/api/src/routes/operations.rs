@@ -51,6 +51,9 @@ async fn get(
     if !caller.sees(row.instance_id) {
         return Err(unknown().into());
     }
-    let wait = wait.duration()?.unwrap_or_default();
-    Ok(Json(state.control().wait_operation(caller.tenant(), id, wait).await?.into()))
+    let row = match wait.begin(&state, &caller)? {
+        Some((wait, _seat)) => state.control().wait_operation(caller.tenant(), id, wait).await?,
+        None => row,
+    };
+    Ok(Json(row.into()))
 }

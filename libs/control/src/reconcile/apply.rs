@@ -142,6 +142,7 @@ async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
     };
     let decision = plan(&intent_of(&row), observed.as_ref(), &door, control.now());
     if let (true, Door::Answered(status)) = (is_up, &door) {
+        control.note_activity(&row, status);
         control.watch_door(&row, status.revision);
     }
     let fact = fact_of(control, &row, observed.as_ref(), &door, &decision);
@@ -267,7 +268,7 @@ async fn record(
     let Some(after) = tx.record_fact(row.id, fact, control.now()).await? else {
         return Ok(());
     };
-    let finished = match (operation, outcome) {
+    let told = match (operation, outcome) {
         (Some(operation), Some(outcome)) => {
             let (status, error) = match outcome {
                 Ok(()) => (OperationStatus::Succeeded, None),
@@ -275,14 +276,28 @@ async fn record(
             };
             tx.finish_operation(operation.id, status, error.as_ref(), control.now()).await?
         }
-        _ => None,
+        (Some(operation), None) => {
+            tx.set_operation_progress(operation.id, progress(row.desired, fact)).await?
+        }
+        (None, _) => None,
     };
     tx.commit().await?;
     control.tell_instance(&after).await;
-    if let Some(operation) = finished {
+    if let Some(operation) = told {
         control.tell_operation(&operation).await;
     }
     Ok(())
+}
+
+/// Returns how much of the way to what the owner wants lies behind an instance, in percent: by steps taken, not by time.
+fn progress(desired: Desired, fact: &Fact) -> i64 {
+    match (desired, fact.status, fact.power) {
+        // Two steps: it runs, and it answers.
+        (Desired::Running, Status::Provisioning | Status::Starting, Power::Running) => 50,
+        // Two steps: it is told to end, and it has ended.
+        (Desired::Stopped | Desired::Deleted, Status::Stopping | Status::Deleting, _) => 50,
+        _ => 0,
+    }
 }
 
 /// Tells whether a status is what the owner wants; `ready` is only ever shown of the wanted generation.

@@ -4,6 +4,7 @@
 //! killed at any instruction. Work on one instance is exclusive: within the process by [`Queue`], across replicas by
 //! a lease row that is renewed while a step runs and whose loss cuts the step off.
 
+mod activity;
 mod apply;
 pub mod plan;
 mod queue;
@@ -17,6 +18,7 @@ use reef_runtime::Hint;
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use activity::Activity;
 pub use queue::Queue;
 
 use crate::Control;
@@ -35,9 +37,11 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
     let mut wakes = control.db().wakes(Wake::Instances);
     let mut hints = control.runtime().hints();
     let mut next_full = Instant::now();
+    let mut activity = std::pin::pin!(activity::keep(&control));
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
+            () = activity.as_mut() => {}
             Some(hint) = hints.next() => match hint {
                 Hint::Instance(id) => queue.push(id),
                 Hint::All => next_full = Instant::now(),
@@ -68,6 +72,9 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
     }
     tasks.close();
     tasks.wait().await;
+    if let Err(error) = activity::flush(&control).await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "last uses of instances not recorded");
+    }
 }
 
 /// Puts every instance that the database or the runtime knows into the queue.

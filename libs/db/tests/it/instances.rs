@@ -154,7 +154,8 @@ both_engines! {
 
         let mut tx = db.write().await.unwrap();
         assert_eq!(tx.running_operation(instance).await.unwrap().unwrap().id, first.id);
-        tx.set_operation_progress(first.id, 40).await.unwrap();
+        assert_eq!(tx.set_operation_progress(first.id, 40).await.unwrap().unwrap().progress, 40);
+        assert_eq!(tx.set_operation_progress(first.id, 30).await.unwrap(), None, "never backwards");
         let failure = OperationError { code: "CAPACITY".into(), message: "no room".into() };
         let ended = tx.finish_operation(first.id, OperationStatus::Failed, Some(&failure), at(5)).await.unwrap().unwrap();
         assert_eq!((ended.progress, ended.error.map(|e| e.0), ended.finished_at), (40, Some(failure), Some(at(5))));

@@ -17,7 +17,7 @@ use crate::{
     caller::{Account, Caller},
     extract::Json,
     session,
-    sign_in::{SignInClient, throttle_account},
+    sign_in::{Attempt, SignInClient},
     views::User,
 };
 
@@ -77,10 +77,11 @@ async fn sign_up(
     session: Session,
     Json(body): Json<SignUpBody>,
 ) -> ApiResult<Response> {
-    throttle_account(&state, &body.email)?;
+    let attempt = Attempt::begin(&state, &body.email, &from.client)?;
     let wish =
         SignUp { email: body.email, password: body.password, name: body.name, invite_code: body.invite_code };
     let user = state.control().accounts().sign_up(wish, &from.client).await?;
+    attempt.succeeded(&state).await;
     session::begin(&session, user.id, &from.client).await?;
     Ok((StatusCode::CREATED, Json(SessionView { user: user.into() })).into_response())
 }
@@ -98,8 +99,9 @@ async fn log_in(
     session: Session,
     Json(body): Json<LogInBody>,
 ) -> ApiResult<Json<SessionView>> {
-    throttle_account(&state, &body.email)?;
+    let attempt = Attempt::begin(&state, &body.email, &from.client)?;
     let user = state.control().accounts().sign_in(&body.email, body.password, &from.client).await?;
+    attempt.succeeded(&state).await;
     session::begin(&session, user.id, &from.client).await?;
     Ok(Json(SessionView { user: user.into() }))
 }

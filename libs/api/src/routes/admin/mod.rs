@@ -1,5 +1,7 @@
 //! `/api/admin`: the operator's own.
 
+mod tasks;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
@@ -15,7 +17,8 @@ use crate::{
     ApiResult, ApiState,
     caller::{Caller, Operator},
     extract::{Json, PageQuery, Path, Query},
-    views::{AuditRecord, Invite, MintedInvite},
+    routes::account::AuditQuery,
+    views::{AuditRecord, Invite, MintedInvite, WaitingMail},
 };
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {
@@ -23,6 +26,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(list_invites, create_invite))
         .routes(routes!(revoke_invite))
         .routes(routes!(audit))
+        .routes(routes!(mails))
+        .merge(tasks::routes())
 }
 
 /// Lists all invites, newest first.
@@ -55,6 +60,9 @@ pub(crate) struct CreateInviteBody {
     /// When it ends; left out: never.
     #[serde(default)]
     expires_at: Option<Timestamp>,
+    /// An address that the code is mailed to.
+    #[serde(default)]
+    email: Option<String>,
 }
 
 fn solo() -> Plan {
@@ -78,7 +86,11 @@ async fn create_invite(
     Json(body): Json<CreateInviteBody>,
 ) -> ApiResult<Response> {
     let terms = InviteTerms { plan: body.plan, max_uses: body.max_uses, expires_at: body.expires_at };
-    let (row, code) = state.control().accounts().create_invite(&caller.actor(), terms).await?;
+    let (accounts, actor) = (state.control().accounts(), caller.actor());
+    let (row, code) = match &body.email {
+        Some(email) => accounts.send_invite(&actor, terms, email).await?,
+        None => accounts.create_invite(&actor, terms).await?,
+    };
     let minted = MintedInvite { invite: row.into(), code: code.expose().to_owned() };
     Ok((StatusCode::CREATED, Json(minted)).into_response())
 }
@@ -102,15 +114,33 @@ async fn revoke_invite(
 /// Lists what was done in all accounts, newest first.
 #[utoipa::path(
     get, path = "/api/admin/audit", operation_id = "listAllAudit", tag = "Operator",
-    params(PageQuery),
+    params(AuditQuery, PageQuery),
     responses((status = 200, description = "One page.", body = Vec<AuditRecord>)),
     extensions(("x-reef-scope" = json!("account")), ("x-reef-operator" = json!(true)), ("x-reef-wakes" = json!(false))),
 )]
 async fn audit(
     _caller: Caller<Operator>,
     State(state): State<ApiState>,
+    Query(wanted): Query<AuditQuery>,
     Query(page): Query<PageQuery>,
 ) -> ApiResult<Response> {
-    let rows = state.control().db().list_audit_any(page.page()?).await?;
-    Ok(page.answer("/api/admin/audit", rows, |row| row.id.as_uuid(), |_| true, AuditRecord::from))
+    let path = wanted.on("/api/admin/audit");
+    let rows = state.control().db().list_audit_any(&wanted.into(), page.page()?).await?;
+    Ok(page.answer(&path, rows, |row| row.id.as_uuid(), |_| true, AuditRecord::from))
+}
+
+/// Lists the mail that is not sent, newest first: what waits, and what was given up in the last 30 days.
+#[utoipa::path(
+    get, path = "/api/admin/mails", operation_id = "listMails", tag = "Operator",
+    params(PageQuery),
+    responses((status = 200, description = "One page.", body = Vec<WaitingMail>)),
+    extensions(("x-reef-scope" = json!("account")), ("x-reef-operator" = json!(true)), ("x-reef-wakes" = json!(false))),
+)]
+async fn mails(
+    _caller: Caller<Operator>,
+    State(state): State<ApiState>,
+    Query(page): Query<PageQuery>,
+) -> ApiResult<Response> {
+    let rows = state.control().db().list_mails_any(page.page()?).await?;
+    Ok(page.answer("/api/admin/mails", rows, |row| row.id.as_uuid(), |_| true, WaitingMail::from))
 }

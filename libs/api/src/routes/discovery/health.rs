@@ -1,10 +1,13 @@
 //! `GET /health`, `/healthz`, `/readyz`.
 
+use std::collections::BTreeMap;
+
 use axum::{
     extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
+use reef_worker::Status;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -64,6 +67,8 @@ pub(crate) struct Readiness {
     status: &'static str,
     /// Each dependency by name.
     dependencies: Dependencies,
+    /// Work in the background by name: `ok` or `failing`. Requests are served without it.
+    tasks: BTreeMap<&'static str, &'static str>,
 }
 
 /// What each dependency does: `ok` or `down`.
@@ -91,5 +96,7 @@ async fn ready(State(state): State<ApiState>) -> ApiResult<Response> {
     };
     let code = if status == "ready" { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let dependencies = Dependencies { database: if is_up { "ok" } else { "down" } };
-    Ok((code, Json(Readiness { status, dependencies })).into_response())
+    let health = |task: Status| (task.name, if task.failures_in_a_row == 0 { "ok" } else { "failing" });
+    let tasks = state.workers().statuses().into_iter().map(health).collect();
+    Ok((code, Json(Readiness { status, dependencies, tasks })).into_response())
 }

@@ -86,7 +86,7 @@ async fn create(
     Query(wait): Query<WaitQuery>,
     Json(body): Json<CreateInstanceBody>,
 ) -> ApiResult<Response> {
-    let wait = wait.duration()?;
+    let wait = wait.begin(&state, &caller)?;
     state.limits().check(Policy::InstanceCreate, &Subject::Account(caller.tenant().to_string()))?;
     let wish = CreateInstance {
         name: body.name,
@@ -97,7 +97,7 @@ async fn create(
         env: body.env,
     };
     let (mut row, operation) = state.control().create_instance(&caller.actor(), wish).await?;
-    if let Some(wait) = wait {
+    if let Some((wait, _seat)) = wait {
         state.control().wait_operation(caller.tenant(), operation.id, wait).await?;
         row = state.control().get_instance(caller.tenant(), row.id).await?;
     }

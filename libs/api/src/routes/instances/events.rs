@@ -20,6 +20,7 @@ use crate::{
     ApiResult, ApiState,
     caller::{Caller, InstancesRead},
     instance_route::InstanceRoute,
+    seats::Kind,
     views::{Instance, LifecycleEvent},
 };
 
@@ -78,10 +79,12 @@ async fn follow(
     caller: Caller<InstancesRead>,
     only: Option<InstanceId>,
 ) -> ApiResult<Response> {
+    let seat = state.seats().take(Kind::Stream, &caller, only)?;
     // Follow before looking: what happens in between is then told, perhaps twice.
     let mut events = state.control().follow();
     let mut first = present(&state, &caller, only).await?;
     let stream = async_stream::stream! {
+        let _seat = seat;
         let mut id = state.control().now().unix_millis();
         loop {
             while let Some(event) = first.pop_front() {

@@ -34,9 +34,9 @@ pub(super) async fn command(
     verb: Verb,
     wait: WaitQuery,
 ) -> ApiResult<Response> {
-    let wait = wait.duration()?;
+    let wait = wait.begin(state, &route.caller)?;
     let (_, mut operation) = state.control().command(&route.caller.actor(), route.id, verb).await?;
-    if let Some(wait) = wait {
+    if let Some((wait, _seat)) = wait {
         operation = state.control().wait_operation(route.caller.tenant(), operation.id, wait).await?;
     }
     let status = match operation.status {
