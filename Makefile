@@ -12,7 +12,7 @@ export REEF_OPENCLAW_DIR ?= $(CURDIR)/.cache/openclaw/current
 
 step := infra/setup/step.sh
 
-.PHONY: help run test lint images bench clean setup-run setup-test
+.PHONY: help run test lint images bench clean setup-run setup-test setup-web
 
 help: ## what can be done
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -30,16 +30,21 @@ test: setup-test ## all checks and tests, against the real OpenClaw and a real D
 		REEF_INSTANCE_BIN=$(CURDIR)/target/debug/reef-instance \
 		REEF_INSTANCE_IMAGE=reef-instance:dev \
 		$(step) tests cargo nextest run --workspace
+	@REEF_BIN=$(CURDIR)/target/debug/reef \
+		REEF_INSTANCE_BIN=$(CURDIR)/target/debug/reef-instance \
+		$(step) web-tests infra/setup/web.sh test
 
-lint: setup-cargo ## format, clippy, documentation, licences and sources of dependencies
+lint: setup-cargo setup-web ## format, clippy, documentation, licences and sources of dependencies; eslint and tsc
 	@$(step) format cargo fmt --all --check
 	@$(step) clippy cargo clippy --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" $(step) docs cargo doc --workspace --no-deps --quiet
 	@$(step) deny cargo xtask deny
+	@$(step) web-lint infra/setup/web.sh lint
 
 images: setup-cargo ## the release images, reef and reef-instance (BASE=debian:bookworm-slim to choose a base)
 	@infra/setup/packages.sh test
 	@infra/setup/docker.sh
+	@$(MAKE) setup-web
 	@cargo build --profile dist -p reef -p reef-instance
 	@infra/images/build.sh dist
 
@@ -60,7 +65,12 @@ setup-cargo:
 
 setup-run: setup-cargo
 	@infra/setup/packages.sh run
+	@$(MAKE) setup-web
+
+# The browser app is embedded in reef: it is built first.
+setup-web:
 	@infra/setup/openclaw.sh >/dev/null
+	@infra/setup/web.sh build
 
 setup-test: setup-cargo
 	@$(step) packages infra/setup/packages.sh test

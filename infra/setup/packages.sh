@@ -30,6 +30,7 @@ set_desktop() {
 
 set_test() {
     set_run
+    need chromium chromium
     need debootstrap debootstrap
     need docker.io dockerd
     need docker.io docker

@@ -10,6 +10,7 @@ mod server_key;
 mod stop;
 mod telemetry;
 mod usage;
+mod web;
 
 use std::{path::PathBuf, process::ExitCode};
 

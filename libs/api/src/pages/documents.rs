@@ -10,7 +10,7 @@ use http::header;
 use maud::{PreEscaped, html};
 use reef_door::ErrorCode;
 
-use super::{Visitor, page, reference};
+use super::{page, reference};
 use crate::{
     ApiResult, ApiState,
     docs::{Document, GUIDES, QUICK_START, error_page},
@@ -64,11 +64,7 @@ async fn answer(
 
 fn show(state: &ApiState, document: Document) -> Response {
     // Our own text: nothing in it is a tenant's.
-    page(
-        document.title(),
-        Visitor::Anybody,
-        html! { article { (PreEscaped(document.html(state.origin().as_str()))) } },
-    )
+    page(document.title(), html! { article { (PreEscaped(document.html(state.origin().as_str()))) } })
 }
 
 pub(super) fn markdown(text: String) -> Response {

@@ -1,25 +1,34 @@
 //! `/`: what this is.
 
-use axum::{Router, extract::State, response::Response, routing::get};
+use axum::{
+    Router,
+    extract::State,
+    response::{IntoResponse, Redirect, Response},
+    routing::get,
+};
+use http::request::Parts;
 use maud::html;
 
-use super::{Visitor, page};
-use crate::ApiState;
+use super::page;
+use crate::{ApiResult, ApiState, session};
 
 pub(super) fn routes() -> Router<ApiState> {
     Router::new().route("/", get(home))
 }
 
-async fn home(State(state): State<ApiState>) -> Response {
+async fn home(State(state): State<ApiState>, parts: Parts) -> ApiResult<Response> {
+    if session::identity(&parts, &state).await?.is_some() {
+        return Ok(Redirect::to("/instances").into_response());
+    }
     let origin = state.origin();
     let body = html! {
         h1 { "Your OpenClaw, hosted" }
         p.lead { "Make an instance, talk to its agent from a browser, a script or another agent. One key, one API." }
         p { a.button href="/sign-up" { "Create an account" } " " a href="/sign-in" { "or sign in" } }
         div.grid {
-            div.card { h3 { "1. Account" } p { "Sign up and redeem your invite code on the " a href="/account" { "account page" } "." } }
-            div.card { h3 { "2. Key" } p { "Make an " code { "sk_live_" } " key there. It is shown once." } }
-            div.card { h3 { "3. Answer" } p { "Create an instance and stream the first answer with the lines below." } }
+            div.card { h3 { "1. Account" } p { "Sign up and redeem your invite code in the app." } }
+            div.card { h3 { "2. Key" } p { "Make an " code { "sk_live_" } " key for your scripts. It is shown once." } }
+            div.card { h3 { "3. Answer" } p { "Create an instance and chat with it there, or stream the first answer with the lines below." } }
         }
         h2 { "From a terminal" }
         pre { code {
@@ -33,5 +42,5 @@ async fn home(State(state): State<ApiState>) -> Response {
         h2 { "For agents" }
         p { "Start with " a href="/llms.txt" { "llms.txt" } ", the " a href="/agent.md" { "agent guide" } " or " a href="/api" { "GET /api" } "." }
     };
-    page("Hosted OpenClaw", Visitor::Anybody, body)
+    Ok(page("Hosted OpenClaw", body))
 }

@@ -6,7 +6,7 @@ use axum::{extract::State, response::Response};
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Map, Value};
 
-use super::{Visitor, documents, page};
+use super::{documents, page};
 use crate::{ApiState, docs};
 
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -93,7 +93,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
             }
         }
     };
-    page("API reference", Visitor::Anybody, body)
+    page("API reference", body)
 }
 
 fn section(operation: &Operation<'_>) -> Markup {

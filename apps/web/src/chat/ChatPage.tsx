@@ -1,0 +1,144 @@
+import "./chat.css";
+
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useParams } from "@tanstack/react-router";
+import { useState } from "react";
+
+import { api, unwrap, type ChatSession } from "../api/client";
+import { messageOf } from "../api/problem";
+import { chatSessionsQuery } from "../api/queries";
+import { useInstance } from "../instance/InstanceLayout";
+import { NotReady } from "../instance/NotReady";
+import { Button } from "../ui/Button";
+import { Notice } from "../ui/Notice";
+import { Spinner } from "../ui/Page";
+import { Composer } from "./Composer";
+import { Conversation } from "./Conversation";
+import { send, type Outgoing, type OutgoingFile } from "./send";
+import { Sessions } from "./Sessions";
+import { isOver } from "./transcript";
+import { useTranscript } from "./useTranscript";
+
+/** The address of a conversation that has not begun. */
+const NEW = "new";
+
+export function ChatPage() {
+  const instance = useInstance();
+  const client = useQueryClient();
+  const navigate = useNavigate();
+  const { session: named } = useParams({ strict: false });
+  const isUp = instance.status === "ready";
+  const { data: sessions, error: listError, refetch } = useQuery({ ...chatSessionsQuery(instance.id), enabled: isUp });
+  // Without a name it is the newest one, as the API has it.
+  const session = named === NEW ? undefined : (named ?? sessions?.[0]?.id);
+  const { transcript, error, retry, connection, loadOlder } = useTranscript(instance.id, session, isUp);
+  const [outgoing, setOutgoing] = useState<Record<string, Outgoing[]>>({});
+
+  const change = (of: string, key: string, changed: Partial<Outgoing> | null) =>
+    setOutgoing((all) => ({
+      ...all,
+      [of]: (all[of] ?? []).flatMap((it) => (it.key !== key ? [it] : changed ? [{ ...it, ...changed }] : [])),
+    }));
+
+  const deliver = async (to: string, message: Outgoing) => {
+    change(to, message.key, {});
+    try {
+      change(to, message.key, { turnId: await send(instance.id, to, message) });
+    } catch (problem) {
+      change(to, message.key, { problem: messageOf(problem) });
+    }
+  };
+
+  const say = async (text: string, files: OutgoingFile[]): Promise<void> => {
+    const message: Outgoing = { key: crypto.randomUUID(), text, files };
+    const to = session ?? (await begin()).id;
+    setOutgoing((all) => ({ ...all, [to]: [...(all[to] ?? []), message] }));
+    void deliver(to, message);
+  };
+
+  const begin = async (): Promise<ChatSession> => {
+    const made = await unwrap(
+      api.POST("/api/instances/{id}/chat/sessions", { params: { path: { id: instance.id } }, body: {} }),
+    );
+    client.setQueryData(chatSessionsQuery(instance.id).queryKey, (list) => [made, ...(list ?? [])]);
+    await navigate({ to: "/instances/$id/chat/$session", params: { id: instance.id, session: made.id }, replace: true });
+    return made;
+  };
+
+  const turns = transcript?.turns ?? [];
+  // What the stream shows by now is no longer on its way.
+  const pending = (session ? (outgoing[session] ?? []) : []).filter(
+    ({ turnId }) => !turns.some((turn) => turn.id === turnId && turn.asked),
+  );
+  const active = turns.findLast((turn) => !isOver(turn.status));
+  const cancel = () =>
+    active &&
+    unwrap(
+      api.POST("/api/instances/{id}/chat/turns/{turn_id}/cancel", {
+        params: { path: { id: instance.id, turn_id: active.id } },
+      }),
+    );
+
+  const isLoading = isUp && (sessions === undefined ? !listError : session !== undefined && !transcript && !error);
+  const problem = isUp ? (error ?? listError) : null;
+  return (
+    <div className="chat">
+      <Sessions instance={instance} sessions={sessions} current={session} />
+      <section className="talk" aria-label="Conversation">
+        {isLoading ? (
+          <Spinner label="Loading the conversation" />
+        ) : (
+          <Conversation
+            // Another conversation begins at its own end.
+            key={session ?? NEW}
+            instance={instance}
+            turns={turns}
+            pending={pending}
+            hasOlder={transcript?.hasOlder ?? false}
+            loadOlder={loadOlder}
+            onRetry={(message) => {
+              if (!session) return;
+              change(session, message.key, { problem: undefined as never });
+              void deliver(session, { key: message.key, text: message.text, files: message.files });
+            }}
+            onDiscard={(message) => session && change(session, message.key, null)}
+            onAsk={isUp ? (text) => void say(text, []) : undefined}
+          />
+        )}
+        <div className="foot">
+          {problem && (
+            <Notice
+              kind="bad"
+              action={
+                <Button
+                  size="small"
+                  onClick={() => {
+                    void refetch();
+                    retry();
+                  }}
+                >
+                  Try again
+                </Button>
+              }
+            >
+              {messageOf(problem)}
+            </Notice>
+          )}
+          {connection === "lost" && isUp && (
+            <p className="reconnecting" role="status">
+              <span className="ring" aria-hidden /> Reconnecting. The agent goes on; its answer continues here.
+            </p>
+          )}
+          <NotReady instance={instance} />
+          <Composer
+            key={session ?? NEW}
+            draftKey={`${instance.id}/${session ?? NEW}`}
+            disabled={!isUp}
+            onSend={say}
+            onCancel={active ? cancel : undefined}
+          />
+        </div>
+      </section>
+    </div>
+  );
+}

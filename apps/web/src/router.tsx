@@ -1,0 +1,140 @@
+import type { QueryClient } from "@tanstack/react-query";
+import {
+  createRootRouteWithContext,
+  createRoute,
+  createRouter,
+  lazyRouteComponent,
+  Outlet,
+  redirect,
+} from "@tanstack/react-router";
+
+import { ApiProblem } from "./api/problem";
+import { chatSessionsQuery, instanceQuery, instancesQuery, sessionQuery } from "./api/queries";
+import { InstanceLayout } from "./instance/InstanceLayout";
+import { AccountLayout } from "./pages/account/AccountLayout";
+import { Instances } from "./pages/Instances";
+import { NotFound, Trouble } from "./pages/Trouble";
+import { Shell } from "./pages/Shell";
+import { SignIn } from "./pages/SignIn";
+import { SignUp } from "./pages/SignUp";
+import { Spinner } from "./ui/Page";
+
+const root = createRootRouteWithContext<{ client: QueryClient }>()({ component: Outlet });
+
+const next = (search: Record<string, unknown>): { next?: string } =>
+  // Only a path of ours: an address of another site would lead away from here.
+  typeof search["next"] === "string" && /^\/(instances|account)(\/|$)/.test(search["next"]) ? { next: search["next"] } : {};
+
+const signIn = createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: next });
+const signUp = createRoute({ getParentRoute: () => root, path: "/sign-up", component: SignUp, validateSearch: next });
+
+const shell = createRoute({
+  getParentRoute: () => root,
+  id: "shell",
+  component: Shell,
+  beforeLoad: async ({ context: { client }, location }) => {
+    try {
+      await client.query({ ...sessionQuery, staleTime: "static" });
+    } catch (error) {
+      if (error instanceof ApiProblem && error.status === 401) {
+        throw redirect({ to: "/sign-in", search: { next: location.pathname } });
+      }
+      throw error;
+    }
+  },
+});
+
+const instances = createRoute({
+  getParentRoute: () => shell,
+  path: "/instances",
+  component: Instances,
+  loader: ({ context: { client } }) => client.query({ ...instancesQuery, staleTime: "static" }),
+});
+
+const instance = createRoute({
+  getParentRoute: () => shell,
+  path: "/instances/$id",
+  component: InstanceLayout,
+  loader: ({ context: { client }, params }) => client.query({ ...instanceQuery(params.id), staleTime: "static" }),
+});
+const instanceIndex = createRoute({
+  getParentRoute: () => instance,
+  path: "/",
+  beforeLoad: ({ params }) => {
+    throw redirect({ to: "/instances/$id/chat", params });
+  },
+});
+const chat = createRoute({
+  getParentRoute: () => instance,
+  path: "chat",
+  component: lazyRouteComponent(() => import("./chat/ChatPage"), "ChatPage"),
+  loader: ({ context: { client }, params }) =>
+    // Only a head start: the page says what is wrong.
+    client.query({ ...chatSessionsQuery(params.id), staleTime: "static" }).catch(() => null),
+});
+const chatIndex = createRoute({ getParentRoute: () => chat, path: "/" });
+const chatSession = createRoute({ getParentRoute: () => chat, path: "$session" });
+const logs = createRoute({
+  getParentRoute: () => instance,
+  path: "logs",
+  component: lazyRouteComponent(() => import("./instance/Logs"), "Logs"),
+});
+const settings = createRoute({
+  getParentRoute: () => instance,
+  path: "settings",
+  component: lazyRouteComponent(() => import("./instance/Settings"), "Settings"),
+});
+
+const account = createRoute({ getParentRoute: () => shell, path: "/account", component: AccountLayout });
+const accountIndex = createRoute({
+  getParentRoute: () => account,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/account/keys" });
+  },
+});
+const keys = createRoute({
+  getParentRoute: () => account,
+  path: "keys",
+  component: lazyRouteComponent(() => import("./pages/account/Keys"), "Keys"),
+});
+const invites = createRoute({
+  getParentRoute: () => account,
+  path: "invites",
+  component: lazyRouteComponent(() => import("./pages/account/Invites"), "Invites"),
+});
+const sessions = createRoute({
+  getParentRoute: () => account,
+  path: "sessions",
+  component: lazyRouteComponent(() => import("./pages/account/Sessions"), "Sessions"),
+});
+
+const tree = root.addChildren([
+  signIn,
+  signUp,
+  shell.addChildren([
+    instances,
+    instance.addChildren([instanceIndex, chat.addChildren([chatIndex, chatSession]), logs, settings]),
+    account.addChildren([accountIndex, keys, invites, sessions]),
+  ]),
+]);
+
+export function makeRouter(client: QueryClient) {
+  return createRouter({
+    routeTree: tree,
+    context: { client },
+    defaultPreload: "intent",
+    // What is fresh is the query cache's to say.
+    defaultPreloadStaleTime: 0,
+    defaultPendingComponent: Spinner,
+    defaultErrorComponent: Trouble,
+    defaultNotFoundComponent: NotFound,
+    scrollRestoration: true,
+  });
+}
+
+declare module "@tanstack/react-router" {
+  interface Register {
+    router: ReturnType<typeof makeRouter>;
+  }
+}

@@ -1,0 +1,31 @@
+import type { ReactNode } from "react";
+import { useEffect } from "react";
+
+/** Names the page in the browser's tab and history. */
+export function useTitle(title: string): void {
+  useEffect(() => {
+    document.title = title ? `${title} · Reef` : "Reef";
+  }, [title]);
+}
+
+export function Spinner({ label = "Loading" }: { label?: string }) {
+  return (
+    <div className="loading" role="status">
+      <span className="ring" aria-hidden />
+      <span className="hidden">{label}</span>
+    </div>
+  );
+}
+
+/** A place with nothing in it yet, and what to do about that. */
+export function Empty({ icon, title, children }: { icon: ReactNode; title: string; children?: ReactNode }) {
+  return (
+    <div className="empty">
+      <div className="mark" aria-hidden>
+        {icon}
+      </div>
+      <h2>{title}</h2>
+      {children}
+    </div>
+  );
+}
