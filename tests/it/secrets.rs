@@ -1,6 +1,7 @@
 //! After a full run neither the database nor the log holds anything that opens a door.
 
-use reef_testkit::{Platform, both_engines};
+use reef_db::Page;
+use reef_testkit::{Platform, both_engines, eventually};
 use serde_json::json;
 
 const PASSWORD: &str = "a password that nobody else has";
@@ -40,6 +41,22 @@ both_engines! {
         nobody.post("/api/auth/login", wrong).await.expect(401);
         key.post("/api/invites/redeem", json!({"code": code})).await.expect(403);
         platform.control().accounts().flush_uses().await.unwrap();
+
+        // What is mailed: one token that is used, one that waits to be, one that is given up.
+        let proof = platform.mailbox().next("ada@example.org", "Confirm").await.token();
+        nobody.post("/api/auth/password/forgot", json!({"email": "ada@example.org"})).await.expect(202);
+        let reset = platform.mailbox().next("ada@example.org", "new password").await.token();
+        nobody.post("/api/auth/email/verify", json!({"token": proof})).await.expect(200);
+        platform.mailbox().refuse("gone@example.org");
+        let mailed = json!({"max_uses": 1, "email": "gone@example.org"});
+        let mailed = operator.post("/api/admin/invites", mailed).await.expect(201);
+        eventually("it is given up", async || {
+            let rows = platform.db().list_mails_any(Page::first(1)).await.unwrap();
+            rows.first()?.last_error.clone()
+        })
+        .await;
+        secrets.extend([("proof of an address", proof), ("reset of a password", reset)]);
+        secrets.push(("mailed invite code", mailed["code"].as_str().unwrap().to_owned()));
 
         secrets.push(("invite code", code));
         secrets.push(("session cookie", cookie.split_once('=').unwrap().1.to_owned()));

@@ -17,11 +17,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("reef-door", &["reef-model"]),
     ("reef-auth", &["reef-model"]),
     ("reef-db", &["reef-model"]),
+    ("reef-mail", &["reef-model"]),
     ("reef-runtime", &["reef-door", "reef-model"]),
     ("reef-runtime-docker", &["reef-door", "reef-model", "reef-runtime"]),
     ("reef-runtime-process", &["reef-door", "reef-model", "reef-runtime"]),
     ("reef-model-gateway", &["reef-door", "reef-model"]),
-    ("reef-control", &["reef-auth", "reef-db", "reef-door", "reef-model", "reef-runtime", "reef-worker"]),
+    (
+        "reef-control",
+        &["reef-auth", "reef-db", "reef-door", "reef-mail", "reef-model", "reef-runtime", "reef-worker"],
+    ),
     (
         "reef-api",
         &["reef-auth", "reef-config", "reef-control", "reef-db", "reef-door", "reef-model", "reef-proxy"],

@@ -97,6 +97,13 @@ impl ApiState {
             if let Err(error) = self.control().accounts().sweep().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "ended sessions not removed");
             }
+            match self.control().purge_accounts().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "deleted accounts are gone"),
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "deleted accounts not removed");
+                }
+            }
         }
     }
 }

@@ -275,9 +275,6 @@ fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> Api
     if R::NEEDS_OPERATOR && identity.principal.role != Role::Operator {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only the operator of this service may do this."));
     }
-    if R::NEEDS_SESSION {
-        identity.session()?;
-    }
     let Some(scope) = R::SCOPE else { return Ok(()) };
     can(&identity.principal, scope, instance).map_err(|denied| match denied {
         Denied::Scope(scope) => ApiError::new(
@@ -291,7 +288,8 @@ fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> Api
             "This key is for some instances only: use one that is for all.",
         )
         .with_details(json!({ "reason": "instance_ids" })),
-    })
+    })?;
+    if R::NEEDS_SESSION { identity.session().map(drop) } else { Ok(()) }
 }
 
 /// Refuses what another site makes a signed-in browser send (cross-site request forgery).

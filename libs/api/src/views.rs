@@ -3,12 +3,12 @@
 use reef_config::Origin;
 use reef_control::{Event, EventKind};
 use reef_db::{
-    ApiKeyRow, AuditRow, EntitlementRow, InstanceRow, InviteRow, OperationRow, SessionRow, UserRow,
+    ApiKeyRow, AuditRow, EntitlementRow, InstanceRow, InviteRow, MailRow, OperationRow, SessionRow, UserRow,
 };
 use reef_model::{
     ActorKind, ApiKeyId, AuditId, Desired, EntitlementId, InstanceId, InviteId, InviteKind, Isolation,
-    OperationId, OperationKind, OperationStatus, Plan, Power, Role, RuntimeKind, Scopes, SessionId, Status,
-    Timestamp, UserId,
+    MailId, OperationId, OperationKind, OperationStatus, Plan, Power, Role, RuntimeKind, Scopes, SessionId,
+    Status, Timestamp, UserId,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -186,6 +186,8 @@ pub(crate) struct User {
     id: UserId,
     /// Its address.
     email: String,
+    /// Whether that was proven to be its holder's.
+    email_verified: bool,
     /// What to call its holder.
     name: Option<String>,
     /// `user` or `operator`.
@@ -196,7 +198,14 @@ pub(crate) struct User {
 
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
-        Self { id: row.id, email: row.email, name: row.name, role: row.role, created_at: row.created_at }
+        Self {
+            id: row.id,
+            email: row.email,
+            email_verified: row.email_verified_at.is_some(),
+            name: row.name,
+            role: row.role,
+            created_at: row.created_at,
+        }
     }
 }
 
@@ -362,6 +371,42 @@ impl From<EntitlementRow> for Entitlement {
             instance_id: row.instance_id,
             created_at: row.created_at,
             expires_at: row.expires_at,
+        }
+    }
+}
+
+/// A mail that is not sent: waiting, or given up.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct WaitingMail {
+    /// Its id.
+    id: MailId,
+    /// What kind of letter: `reset_password` for instance.
+    kind: String,
+    /// To whom.
+    recipient: String,
+    /// How often it was tried.
+    attempts: i64,
+    /// When it is tried next; null: it was given up.
+    next_attempt_at: Option<Timestamp>,
+    /// Why the last try failed.
+    last_error: Option<String>,
+    /// When it was written.
+    created_at: Timestamp,
+    /// Until when it is tried.
+    deadline_at: Timestamp,
+}
+
+impl From<MailRow> for WaitingMail {
+    fn from(row: MailRow) -> Self {
+        Self {
+            id: row.id,
+            kind: row.kind,
+            recipient: row.recipient,
+            attempts: row.attempts,
+            next_attempt_at: row.next_attempt_at,
+            last_error: row.last_error,
+            created_at: row.created_at,
+            deadline_at: row.deadline_at,
         }
     }
 }

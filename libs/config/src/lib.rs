@@ -288,6 +288,25 @@ mod tests {
     }
 
     #[test]
+    fn a_mail_server_is_checked() {
+        let wrong = |url: &str| problems(None, &[("REEF_SMTP_URL", url)]);
+        assert!(wrong("smtp://ada:secret@mail.example.org:25")[0].contains("in the clear"));
+        assert!(wrong("smtp://?tls=required")[0].contains("names no server"));
+        assert!(wrong("http://mail.example.org")[0].contains("smtp://"));
+        assert!(problems(None, &[("REEF_MAIL_FROM", "Reef")])[0].contains("REEF_MAIL_FROM"));
+        for right in [
+            "smtp://localhost:2525",
+            "smtp://a:b@127.0.0.1",
+            "smtps://a:b@m.test",
+            "smtp://a:b@m.test?tls=required",
+        ] {
+            let config = Config::load(None, env(&[("REEF_SMTP_URL", right)])).unwrap();
+            assert_eq!(config.mail.smtp_url.as_ref().unwrap().expose_secret(), right);
+            assert!(!format!("{config:?}").contains("a:b@"), "redacted");
+        }
+    }
+
+    #[test]
     fn an_empty_variable_is_not_set_and_an_alias_works() {
         let config = Config::load(
             None,

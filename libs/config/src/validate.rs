@@ -58,10 +58,7 @@ pub(crate) fn config(mut layers: Layers, problems: &mut Vec<String>) -> Option<C
         model: check.model(),
         stripe: check.stripe(),
         s3: check.s3(),
-        mail: Mail {
-            smtp_url: check.url("mail.smtp_url", &["smtp://", "smtps://"]).map(SecretString::from),
-            from: layers.text("mail.from").unwrap_or_default(),
-        },
+        mail: check.mail(),
         openclaw_controls: layers.is_on("compat.openclaw_controls"),
         settings: layers.settings(),
         warnings,
@@ -224,6 +221,28 @@ impl Check<'_> {
         let webhook_secret = self.needed("stripe.webhook_secret", "whsec_…");
         let api_base = self.url("stripe.api_base", &["https://", "http://"]).unwrap_or_default();
         Some(Stripe { secret_key: secret_key.into(), webhook_secret: webhook_secret.into(), api_base })
+    }
+
+    fn mail(&mut self) -> Mail {
+        const KEY: &str = "mail.smtp_url";
+        let smtp_url = self.url(KEY, &["smtp://", "smtps://"]);
+        let rest = smtp_url.as_deref().and_then(|url| url.split_once("://")).map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let is_here = ["localhost", "127.", "[::1]"].iter().any(|here| host.starts_with(here));
+        let is_open =
+            smtp_url.as_ref().is_some_and(|url| url.starts_with("smtp://") && !url.contains("tls="));
+        if smtp_url.is_some() && host.is_empty() {
+            self.wrong(KEY, "names no server", "smtps://USER:PASSWORD@HOST");
+        } else if is_open && !login.is_empty() && !is_here {
+            self.wrong(KEY, "sends a password in the clear", "smtp://USER:PASSWORD@HOST:587?tls=required");
+        }
+        let from = self.layers.text("mail.from").unwrap_or_default();
+        let address = from.rsplit_once('<').map_or(from.as_str(), |(_, rest)| rest.trim_end_matches('>'));
+        if !address.split_once('@').is_some_and(|(name, host)| !name.is_empty() && !host.is_empty()) {
+            self.wrong("mail.from", "is no mail address", "'Reef <reef@example.org>'");
+        }
+        Mail { smtp_url: smtp_url.map(SecretString::from), from }
     }
 
     fn s3(&mut self) -> Option<S3> {

@@ -24,6 +24,11 @@ impl Actor {
         Self { tenant, kind: ActorKind::System, id: None, request_id: None, ip: None }
     }
 
+    /// Nobody who has signed in, about a tenant.
+    pub(crate) fn anonymous(tenant: UserId) -> Self {
+        Self { kind: ActorKind::Anonymous, ..Self::system(tenant) }
+    }
+
     /// Returns the audit row of `action` (as `instance.stop`) on `target` (an id in text form).
     pub fn entry(&self, action: &'static str, target: impl ToString, at: Timestamp) -> AuditEntry {
         AuditEntry {

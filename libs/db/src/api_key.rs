@@ -164,4 +164,9 @@ statements! {
              WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)"
         ),
         [used.id, used.at, used.ip.map(|ip| ip.to_string())];
+
+    /// Revokes every key of `tenant`.
+    pub Tx.revoke_api_keys(tenant: UserId, now: Timestamp) -> Count
+        = Sql::same("UPDATE api_keys SET revoked_at = $2 WHERE user_id = $1 AND revoked_at IS NULL"),
+        [tenant, now];
 }

@@ -52,18 +52,47 @@ macro_rules! columns {
     };
 }
 
+/// Which records; what is `None` does not narrow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// The actor's id in text form.
+    pub actor: Option<String>,
+    /// What was done, `key.create`, or its first word, `key`.
+    pub action: Option<String>,
+    /// The id of what it was done to, in text form.
+    pub target: Option<String>,
+    /// From this instant on.
+    pub from: Option<Timestamp>,
+    /// Before this instant.
+    pub to: Option<Timestamp>,
+}
+
+// The casts tell PostgreSQL the type of what may be null.
+macro_rules! filtered {
+    () => {
+        "(CAST($3 AS TEXT) IS NULL OR actor_id = $3) \
+         AND (CAST($4 AS TEXT) IS NULL OR action = $4 OR substr(action, 1, length($4) + 1) = $4 || '.') \
+         AND (CAST($5 AS TEXT) IS NULL OR target = $5) AND at >= $6 AND at < $7"
+    };
+}
+
 statements! {
     /// Returns a page of the tenant's records, newest first.
-    pub Db.list_audit(tenant: UserId, page: Page) -> Vec<AuditRow>
+    pub Db.list_audit(tenant: UserId, filter: &AuditFilter, page: Page) -> Vec<AuditRow>
         = Sql::same(concat!(
-            "SELECT ", columns!(), " FROM audit WHERE user_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3"
+            "SELECT ", columns!(), " FROM audit WHERE user_id = $1 AND id < $2 AND ", filtered!(),
+            " ORDER BY id DESC LIMIT $8"
         )),
-        [tenant, page.bound(), page.limit];
+        [tenant, page.bound(), filter.actor.as_deref(), filter.action.as_deref(), filter.target.as_deref(),
+         filter.first(), filter.end(), page.limit];
 
     /// Returns a page of all records, newest first, for operators.
-    pub Db.list_audit_any(page: Page) -> Vec<AuditRow>
-        = Sql::same(concat!("SELECT ", columns!(), " FROM audit WHERE id < $1 ORDER BY id DESC LIMIT $2")),
-        [page.bound(), page.limit];
+    pub Db.list_audit_any(filter: &AuditFilter, page: Page) -> Vec<AuditRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM audit WHERE id < $1 AND ", filtered!(), " ORDER BY id DESC LIMIT $2"
+        )),
+        [page.bound(), page.limit, filter.actor.as_deref(), filter.action.as_deref(), filter.target.as_deref(),
+         filter.first(), filter.end()];
 
     /// Writes a record.
     pub Tx.insert_audit(entry: &AuditEntry) -> Count
@@ -72,4 +101,19 @@ statements! {
         )),
         [entry.id, entry.tenant, entry.actor_kind, entry.actor_id.as_deref(), entry.action, entry.target.as_deref(),
          Json(&entry.details), entry.request_id.as_deref(), entry.ip.as_deref(), entry.at];
+
+    /// Removes the records of an account.
+    pub Tx.delete_audit(tenant: UserId) -> Count
+        = Sql::same("DELETE FROM audit WHERE user_id = $1"),
+        [tenant];
+}
+
+impl AuditFilter {
+    fn first(&self) -> Timestamp {
+        self.from.unwrap_or(Timestamp::from_unix_micros(i64::MIN))
+    }
+
+    fn end(&self) -> Timestamp {
+        self.to.unwrap_or(Timestamp::from_unix_micros(i64::MAX))
+    }
 }

@@ -236,6 +236,11 @@ statements! {
         ),
         [id];
 
+    /// Returns the instances of `tenant` that are not soft-deleted.
+    pub Tx.list_instance_ids(tenant: UserId) -> Vec<(InstanceId,)>
+        = Sql::same("SELECT id FROM instances WHERE user_id = $1 AND deleted_at IS NULL ORDER BY id"),
+        [tenant];
+
     pub(crate) Tx.create_instance(new: &NewInstance) -> One<InstanceRow>
         = Sql::same(concat!(
             "INSERT INTO instances (id, user_id, name, plan, runtime, image, env_enc, idle_timeout_seconds, \

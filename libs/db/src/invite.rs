@@ -179,4 +179,19 @@ statements! {
     pub Tx.release_entitlement(tenant: UserId, instance: InstanceId) -> Count
         = Sql::same("UPDATE entitlements SET instance_id = NULL WHERE user_id = $1 AND instance_id = $2"),
         [tenant, instance];
+
+    /// Removes the free entitlements of an account; those that a transaction is just claiming are waited for.
+    pub Tx.delete_free_entitlements(tenant: UserId) -> Count
+        = Sql::same("DELETE FROM entitlements WHERE user_id = $1 AND instance_id IS NULL"),
+        [tenant];
+
+    /// Removes every entitlement of an account that has no instance any more.
+    pub Tx.delete_entitlements(tenant: UserId) -> Count
+        = Sql::same("DELETE FROM entitlements WHERE user_id = $1"),
+        [tenant];
+
+    /// Hands the invites that one operator made to another one.
+    pub Tx.hand_over_invites(from: UserId, to: UserId) -> Count
+        = Sql::same("UPDATE invites SET created_by = $2 WHERE created_by = $1"),
+        [from, to];
 }

@@ -10,8 +10,9 @@
 //! same file name in `migrations/sqlite` and `migrations/postgres`; expand first, contract in a later release.
 //!
 //! Texts that differ by engine ([`Sql::differing`]): row locks (`FOR UPDATE`, which SQLite neither has nor needs, its
-//! write transactions being exclusive) and the wake of other replicas (`pg_notify`).
+//! write transactions being exclusive), the wake of other replicas (`pg_notify`), and the day of an instant.
 
+mod account_token;
 mod api_key;
 mod audit;
 mod database;
@@ -19,6 +20,7 @@ mod error;
 mod instance;
 mod invite;
 mod lease;
+mod mail;
 mod operation;
 mod page;
 mod revocation;
@@ -30,12 +32,14 @@ mod usage;
 mod user;
 mod wake;
 
+pub use account_token::{AccountTokenRow, NewAccountToken};
 pub use api_key::{ApiKeyChange, ApiKeyRow, KeyUse, NewApiKey};
-pub use audit::{AuditEntry, AuditRow};
+pub use audit::{AuditEntry, AuditFilter, AuditRow};
 pub use database::Db;
 pub use error::{ConnectError, DbError, Unique};
 pub use instance::{Fact, InstanceChange, InstanceRow, IntentChange, NewInstance};
 pub use invite::{EntitlementRow, InviteRow, NewEntitlement, NewInvite};
+pub use mail::{ClaimedMail, MailCounts, MailRow, NewMail};
 pub use operation::{NewOperation, OperationError, OperationRow};
 pub use page::Page;
 pub use revocation::RevocationRow;
@@ -50,11 +54,13 @@ pub use wake::Wake;
 /// Returns every SQL statement of this crate, so that a test can prepare each on both engines.
 pub fn statements() -> impl Iterator<Item = &'static Statement> {
     [
+        account_token::STATEMENTS,
         api_key::STATEMENTS,
         audit::STATEMENTS,
         instance::STATEMENTS,
         invite::STATEMENTS,
         lease::STATEMENTS,
+        mail::STATEMENTS,
         operation::STATEMENTS,
         revocation::STATEMENTS,
         session::STATEMENTS,

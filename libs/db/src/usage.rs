@@ -23,9 +23,11 @@ pub struct ModelUse {
     pub completion_tokens: i64,
 }
 
-/// Use of one instance, added up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, sqlx::FromRow)]
+/// Use of one instance on one day (UTC), added up.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct UsageRow {
+    /// The day, `2026-04-04`.
+    pub day: String,
     /// The instance.
     pub instance_id: InstanceId,
     /// Model requests.
@@ -38,16 +40,25 @@ pub struct UsageRow {
     pub completion_tokens: i64,
 }
 
-statements! {
-    /// Returns the tenant's use from `from` up to and without `to`, per instance.
-    pub Db.list_model_usage(tenant: UserId, from: Timestamp, to: Timestamp) -> Vec<UsageRow>
-        = Sql::same(
-            "SELECT instance_id, CAST(SUM(requests) AS BIGINT) AS requests, \
+macro_rules! by_day {
+    ($day:literal) => {
+        concat!(
+            "SELECT ",
+            $day,
+            " AS day, instance_id, CAST(SUM(requests) AS BIGINT) AS requests, \
              CAST(SUM(estimated_requests) AS BIGINT) AS estimated_requests, \
              CAST(SUM(prompt_tokens) AS BIGINT) AS prompt_tokens, \
              CAST(SUM(completion_tokens) AS BIGINT) AS completion_tokens \
-             FROM model_usage WHERE user_id = $1 AND hour >= $2 AND hour < $3 GROUP BY instance_id ORDER BY instance_id"
-        ),
+             FROM model_usage WHERE user_id = $1 AND hour >= $2 AND hour < $3 \
+             GROUP BY 1, instance_id ORDER BY 1, instance_id"
+        )
+    };
+}
+
+statements! {
+    /// Returns the tenant's use in the hours that began from `from` on and before `to`, per day and instance, in order.
+    pub Db.list_model_usage(tenant: UserId, from: Timestamp, to: Timestamp) -> Vec<UsageRow>
+        = Sql::differing(by_day!("substr(hour, 1, 10)"), by_day!("to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD')")),
         [tenant, from, to];
 
     /// Adds use to its hour.
@@ -62,4 +73,9 @@ statements! {
         ),
         [used.instance_id, used.hour, used.user_id, used.requests, used.estimated_requests, used.prompt_tokens,
          used.completion_tokens];
+
+    /// Forgets the use of an account.
+    pub Tx.delete_model_usage(tenant: UserId) -> Count
+        = Sql::same("DELETE FROM model_usage WHERE user_id = $1"),
+        [tenant];
 }

@@ -21,6 +21,8 @@ pub struct UserRow {
     pub created_at: Timestamp,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
+    /// When the address was proven to be its holder's.
+    pub email_verified_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for UserRow {
@@ -43,7 +45,7 @@ pub struct NewUser {
 
 macro_rules! columns {
     () => {
-        "id, email, name, password_hash, role, created_at, deleted_at"
+        "id, email, name, password_hash, role, created_at, deleted_at, email_verified_at"
     };
 }
 
@@ -86,4 +88,48 @@ statements! {
             "UPDATE users SET password_hash = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
         )),
         [id, password_hash];
+
+    /// Gives an account another name, or none; `None`: no such account.
+    pub Tx.set_user_name(id: UserId, name: Option<&str>) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET name = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
+        )),
+        [id, name];
+
+    /// Gives an account this address, proven; a conflict with [`crate::Unique::UserEmail`] where another account has it.
+    /// `None`: no such account.
+    pub Tx.set_user_email(id: UserId, email: &str, verified_at: Timestamp) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET email = $2, email_verified_at = $3 WHERE id = $1 AND deleted_at IS NULL RETURNING ",
+            columns!()
+        )),
+        [id, email, verified_at];
+
+    /// Returns the operators, and keeps other transactions from changing them until this one ends.
+    pub Tx.lock_operators() -> Vec<(UserId,)>
+        = Sql::differing(
+            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id",
+            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+        ),
+        [];
+
+    /// Marks an account deleted: nobody can use it, and its address is free. `None`: no such account.
+    pub Tx.delete_user(id: UserId, now: Timestamp) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET deleted_at = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
+        )),
+        [id, now];
+
+    /// Returns accounts that were deleted before `before` and have no instance any more, at most `limit`.
+    pub Db.list_purgeable_users_any(before: Timestamp, limit: i64) -> Vec<(UserId,)>
+        = Sql::same(
+            "SELECT id FROM users WHERE deleted_at <= $1 \
+             AND NOT EXISTS (SELECT 1 FROM instances WHERE instances.user_id = users.id) ORDER BY id LIMIT $2"
+        ),
+        [before, limit];
+
+    /// Removes the row of a deleted account; what refers to it must be gone.
+    pub Tx.purge_user(id: UserId) -> Count
+        = Sql::same("DELETE FROM users WHERE id = $1 AND deleted_at IS NOT NULL"),
+        [id];
 }

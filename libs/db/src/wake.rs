@@ -14,27 +14,30 @@ pub enum Wake {
     Instances,
     /// The list of revocations.
     Revocations,
+    /// The mail that waits.
+    Mail,
 }
 
 impl Wake {
-    const ALL: [Self; 2] = [Self::Instances, Self::Revocations];
+    const ALL: [Self; 3] = [Self::Instances, Self::Revocations, Self::Mail];
 
     /// The name of the PostgreSQL channel.
     pub(crate) const fn channel(self) -> &'static str {
         match self {
             Self::Instances => "reef_instances",
             Self::Revocations => "reef_revocations",
+            Self::Mail => "reef_mail",
         }
     }
 }
 
 /// The wakes of one process: a counter for each, so that a burst is seen once and none is missed.
 #[derive(Debug)]
-pub(crate) struct Wakes([watch::Sender<u64>; 2]);
+pub(crate) struct Wakes([watch::Sender<u64>; 3]);
 
 impl Wakes {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self([watch::Sender::new(0), watch::Sender::new(0)]))
+        Arc::new(Self(Wake::ALL.map(|_| watch::Sender::new(0))))
     }
 
     pub(crate) fn subscribe(&self, wake: Wake) -> watch::Receiver<u64> {

@@ -59,3 +59,13 @@ text_enum! {
         User = "user",
     }
 }
+
+text_enum! {
+    /// What a mailed token is good for.
+    TokenPurpose {
+        /// To prove that an address is one's own.
+        VerifyEmail = "verify_email",
+        /// To choose a new password.
+        ResetPassword = "reset_password",
+    }
+}

@@ -147,6 +147,8 @@ ids! {
     OperationId = "op";
     /// An audit row.
     AuditId = "aud";
+    /// A mail on its way.
+    MailId = "mail";
     /// A request, where the caller sent no id of its own.
     RequestId = "req";
     /// A joined machine.

@@ -12,10 +12,10 @@ pub mod scope;
 pub mod text;
 pub mod time;
 
-pub use account::{ActorKind, EntitlementSource, InviteKind, Revoked, Role};
+pub use account::{ActorKind, EntitlementSource, InviteKind, Revoked, Role, TokenPurpose};
 pub use id::{
-    ApiKeyId, AuditId, ChatSessionId, CommandId, EntitlementId, HostId, InstanceId, InviteId, MessageId,
-    OperationId, ParseIdError, RequestId, SessionId, TerminalId, TurnId, UserId,
+    ApiKeyId, AuditId, ChatSessionId, CommandId, EntitlementId, HostId, InstanceId, InviteId, MailId,
+    MessageId, OperationId, ParseIdError, RequestId, SessionId, TerminalId, TurnId, UserId,
 };
 pub use instance::{
     Desired, Isolation, OperationKind, OperationStatus, Power, RuntimeKind, SleepTarget, Status,

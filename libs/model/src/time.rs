@@ -20,6 +20,14 @@ use sqlx::{Database, Decode, Encode, Postgres, Sqlite, encode::IsNull, error::Bo
 pub struct Timestamp(OffsetDateTime);
 
 impl Timestamp {
+    /// Returns the beginning of its hour (UTC).
+    #[must_use]
+    pub fn hour(self) -> Self {
+        const MICROS: i64 = 3_600 * 1_000_000;
+        let micros = self.unix_micros();
+        Self::from_unix_micros(micros - micros.rem_euclid(MICROS))
+    }
+
     /// Returns the instant `micros` microseconds after the Unix epoch; clamped to the years 1 to 9999.
     pub fn from_unix_micros(micros: i64) -> Self {
         let nanos = i128::from(micros) * 1_000;

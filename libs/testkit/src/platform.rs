@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use reef_api::{Caps, RateLimits};
+use reef_api::{ApiState, Caps, RateLimits};
 use reef_auth::ServerKey;
 use reef_control::{
     Actor, Control, Policy,
@@ -115,6 +115,11 @@ impl Platform {
     /// Returns the verbs.
     pub fn control(&self) -> &Control {
         self.replica.control()
+    }
+
+    /// Returns what the replica's handlers have at hand.
+    pub fn api(&self) -> &ApiState {
+        self.replica.api()
     }
 
     /// Returns the database.

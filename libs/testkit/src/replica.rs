@@ -22,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A control plane that runs.
 pub struct Replica {
     control: Control,
+    api: ApiState,
     client: Client,
     stop: CancellationToken,
     tasks: Vec<(&'static str, JoinHandle<()>)>,
@@ -105,12 +106,17 @@ impl Replica {
             ("the courier", own.spawn(mailing)),
         ];
         let client = Client::new(origin.as_str(), means.contract);
-        Self { control, client, stop, tasks, runtime: Some(own) }
+        Self { control, api, client, stop, tasks, runtime: Some(own) }
     }
 
     /// Returns the verbs.
     pub fn control(&self) -> &Control {
         &self.control
+    }
+
+    /// Returns what its handlers have at hand.
+    pub fn api(&self) -> &ApiState {
+        &self.api
     }
 
     /// Returns a client without credentials.

@@ -4,7 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use clap::Subcommand;
-use reef_auth::{Email, Passwords, password};
+use reef_auth::{Email, Passwords, SecretBox, password};
 use reef_config::Config;
 use reef_control::{
     Actor,
@@ -97,7 +97,8 @@ pub(crate) enum User {
 /// Does it.
 pub(crate) async fn run(config: Config, command: Command) -> anyhow::Result<ExitCode> {
     let db = platform::database(&config).await?;
-    let accounts = Accounts::new(db.clone(), Arc::new(SystemClock));
+    let secrets = SecretBox::new(&platform::server_key(&config)?, &[]);
+    let accounts = Accounts::new(db.clone(), Arc::new(SystemClock), secrets);
     let first =
         accounts.ensure_operator(Some(&config.operator.email), config.operator.password.clone()).await?;
     if let Some(made) = first.made_password {

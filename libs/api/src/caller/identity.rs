@@ -8,8 +8,13 @@ use std::sync::{
 use http::HeaderValue;
 use reef_auth::{Caller, Credential};
 use reef_control::account::{Grant, KeyRecord};
+use reef_door::ErrorCode;
+use reef_model::SessionId;
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::{ApiError, ApiResult};
 
 /// A credential's standing, shared by all that was opened with it.
 #[derive(Debug, Default)]
@@ -58,6 +63,18 @@ impl Identity {
     /// Returns what is cancelled when the credential loses its rights.
     pub(crate) fn revoked(&self) -> &CancellationToken {
         &self.standing.revoked
+    }
+
+    /// Returns the session that it is; a key is refused.
+    pub(crate) fn session(&self) -> ApiResult<SessionId> {
+        match self.principal.credential {
+            Credential::Session(id) => Ok(id),
+            Credential::Key(_) => Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "A key cannot do this: sign in with a browser, where the password can be asked for.",
+            )
+            .with_details(json!({ "reason": "session_required" }))),
+        }
     }
 
     /// Returns the UUID inside the credential's id.

@@ -11,6 +11,8 @@ pub(crate) trait Right: Send + Sync + 'static {
     const SCOPE: Option<Scope>;
     /// Whether only operators may.
     const NEEDS_OPERATOR: bool = false;
+    /// Whether only a signed-in browser may, and no key.
+    const NEEDS_SESSION: bool = false;
 
     /// Returns the limit that a request counts against.
     fn policy(method: &Method) -> Policy {
@@ -74,6 +76,14 @@ impl Right for Files {
     fn policy(_: &Method) -> Policy {
         Policy::Files
     }
+}
+
+/// The account's holder in a session: what no key may do.
+pub(crate) enum Person {}
+
+impl Right for Person {
+    const SCOPE: Option<Scope> = Some(Scope::Account);
+    const NEEDS_SESSION: bool = true;
 }
 
 /// An operator, with `account` where it is a key.

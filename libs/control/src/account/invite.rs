@@ -1,7 +1,8 @@
 //! Invites: made and withdrawn by the operator, redeemed for entitlements.
 
-use reef_auth::InviteCode;
+use reef_auth::{Email, InviteCode};
 use reef_db::{EntitlementRow, InviteRow, NewEntitlement, NewInvite, Tx};
+use reef_mail::Letter;
 use reef_model::{EntitlementId, EntitlementSource, InviteId, InviteKind, Plan, Timestamp, UserId};
 
 use super::{Accounts, invalid};
@@ -30,6 +31,29 @@ impl Accounts {
         actor: &Actor,
         terms: InviteTerms,
     ) -> Result<(InviteRow, InviteCode), ControlError> {
+        self.invite(actor, terms, None).await
+    }
+
+    /// Makes an invite and mails its code to an address.
+    ///
+    /// # Errors
+    /// [`ControlError::Invalid`] by field.
+    pub async fn send_invite(
+        &self,
+        actor: &Actor,
+        terms: InviteTerms,
+        email: &str,
+    ) -> Result<(InviteRow, InviteCode), ControlError> {
+        let email = email.parse().map_err(|error| invalid("email", format!("{error}")))?;
+        self.invite(actor, terms, Some(email)).await
+    }
+
+    async fn invite(
+        &self,
+        actor: &Actor,
+        terms: InviteTerms,
+        email: Option<Email>,
+    ) -> Result<(InviteRow, InviteCode), ControlError> {
         let now = self.now();
         if !(1..=MAX_USES).contains(&terms.max_uses) {
             return Err(invalid("max_uses", format!("give 1 to {MAX_USES}")));
@@ -51,6 +75,11 @@ impl Accounts {
         };
         let mut tx = self.db.write().await?;
         let row = tx.insert_invite(&new).await?;
+        if let Some(email) = email {
+            let letter =
+                Letter::Invite { code: code.expose(), plan: terms.plan, expires_at: terms.expires_at };
+            self.post(&mut tx, None, email.as_str(), letter, now).await?;
+        }
         tx.insert_audit(&actor.entry("invite.create", row.id, now)).await?;
         tx.commit().await?;
         Ok((row, code))

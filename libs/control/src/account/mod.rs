@@ -1,11 +1,17 @@
 //! Verbs on accounts: sign-up and sign-in, sessions, API keys, invites, and what authentication looks up.
 //!
-//! [`Accounts`] needs a database and a clock only. Each verb writes its audit row in its own transaction, and a loss of
-//! rights its revocation too. To add a verb, put it in the file of its entity.
+//! [`Accounts`] needs a database, a clock and the server's key only. Each verb writes its audit row in its own
+//! transaction, and a loss of rights its revocation and the mail that tells of it too. To add a verb, put it in the file
+//! of its entity.
 
+mod address;
+mod change;
+mod deletion;
 mod invite;
 mod key;
 mod key_record;
+mod outbox;
+mod password;
 mod session;
 mod sign_in;
 #[cfg(test)]
@@ -14,14 +20,17 @@ mod usage;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use reef_auth::{Caller, Credential, Passwords};
+use reef_auth::{Caller, Credential, Passwords, SecretBox};
 use reef_db::Db;
 use reef_model::{ActorKind, Clock, Role, Timestamp, UserId};
 
+pub use change::{AccountChange, Profile};
+pub use deletion::Deleted;
 pub use invite::InviteTerms;
 pub(crate) use invite::redeem;
 pub use key::{Grant, NewKey, PatchKey, Rotated};
 pub use key_record::{KeyRecord, KeyRefused};
+pub(crate) use outbox::Errand;
 pub use session::{DbSessionStore, SignedIn};
 pub use sign_in::{DEFAULT_OPERATOR_EMAIL, FirstOperator, SignUp};
 
@@ -30,6 +39,9 @@ use crate::{Actor, ControlError};
 const MAX_NAME_CHARS: usize = 100;
 /// Nobody acts on what ended so long ago: a replica without the database fails closed after a minute.
 const MEMORY: Duration = Duration::from_secs(24 * 3600);
+/// How long a mail that was given up is shown to the operator.
+const MAIL_MEMORY: Duration = Duration::from_secs(30 * 24 * 3600);
+const PLACE_MEMORY: Duration = Duration::from_secs(180 * 24 * 3600);
 
 /// The verbs on accounts. Cheap to clone; clones share what is kept in memory.
 #[derive(Clone)]
@@ -37,6 +49,7 @@ pub struct Accounts {
     db: Db,
     clock: Arc<dyn Clock>,
     passwords: Passwords,
+    secrets: SecretBox,
     uses: Arc<usage::Uses>,
 }
 
@@ -87,12 +100,13 @@ impl Actor {
 }
 
 impl Accounts {
-    /// Returns the verbs over `db`, with a password hasher of their own.
-    pub fn new(db: Db, clock: Arc<dyn Clock>) -> Self {
-        Self { db, clock, passwords: Passwords::default(), uses: Arc::default() }
+    /// Returns the verbs over `db`, with a password hasher of their own; `secrets` seals what waits to be mailed.
+    pub fn new(db: Db, clock: Arc<dyn Clock>, secrets: SecretBox) -> Self {
+        Self { db, clock, passwords: Passwords::default(), secrets, uses: Arc::default() }
     }
 
-    /// Removes what has ended: sessions, leases of long ago, and revocations that every replica has seen.
+    /// Removes what has ended: sessions, mailed tokens, leases of long ago, revocations that every replica has seen, mail
+    /// that was given up, and places that nobody signs in from any more.
     ///
     /// # Errors
     /// [`ControlError::Db`].
@@ -102,10 +116,17 @@ impl Accounts {
         tx.reap_sessions(now).await?;
         tx.reap_leases(now - MEMORY).await?;
         tx.reap_revocations(now - MEMORY).await?;
+        tx.reap_account_tokens(now).await?;
+        tx.reap_mails(now - MAIL_MEMORY).await?;
+        tx.reap_places(now - PLACE_MEMORY).await?;
         Ok(tx.commit().await?)
     }
 
-    fn now(&self) -> Timestamp {
+    pub(crate) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 }

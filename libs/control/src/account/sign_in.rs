@@ -1,8 +1,12 @@
 //! Sign-up, sign-in, and the first operator.
 
-use reef_auth::{Email, InviteCode, SecretString, password};
-use reef_db::{DbError, NewUser, Unique, UserRow};
-use reef_model::{Role, UserId};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use reef_auth::{Email, InviteCode, SecretString, password, token::place_hash};
+use reef_db::{DbError, NewUser, Tx, Unique, UserRow};
+use reef_mail::Letter;
+use reef_model::{Role, Timestamp, UserId};
 
 use super::{Accounts, Client, invalid, redeem, valid_name};
 use crate::{Actor, ControlError};
@@ -66,6 +70,8 @@ impl Accounts {
         if let Some(code) = code {
             redeem(&mut tx, user.id, code, now).await?;
         }
+        self.note_place(&mut tx, &user, client, now).await?;
+        self.ask_for_proof(&mut tx, user.id, &user.email, now).await?;
         tx.insert_audit(&actor.entry("account.sign_up", user.id, now)).await?;
         tx.commit().await?;
         Ok(user)
@@ -89,11 +95,33 @@ impl Accounts {
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         let is_right = self.passwords.verify(password, hash).await?;
         let user = user.filter(|_| is_right).ok_or(ControlError::BadCredentials)?;
-        let entry = Actor::signing_in(user.id, client).entry("account.sign_in", user.id, self.now());
+        let now = self.now();
+        let entry = Actor::signing_in(user.id, client).entry("account.sign_in", user.id, now);
         let mut tx = self.db.write().await?;
+        if self.note_place(&mut tx, &user, client, now).await? {
+            let letter = Letter::NewSignIn {
+                at: now,
+                ip: client.ip.map(|ip| ip.to_string()),
+                user_agent: client.user_agent.clone(),
+            };
+            self.post(&mut tx, Some(user.id), &user.email, letter, now).await?;
+        }
         tx.insert_audit(&entry).await?;
         tx.commit().await?;
         Ok(user)
+    }
+
+    /// Notes from where somebody signs in; tells whether it is a new place beside others.
+    async fn note_place(
+        &self,
+        tx: &mut Tx,
+        user: &UserRow,
+        client: &Client,
+        now: Timestamp,
+    ) -> Result<bool, ControlError> {
+        let Some(ip) = client.ip else { return Ok(false) };
+        let browser = client.user_agent.as_deref().unwrap_or_default();
+        Ok(tx.note_place(user.id, &place_hash(browser, &network_of(ip)), now).await?)
     }
 
     /// Returns the operator; where there is none yet, makes one with this address and password, or with made ones.
@@ -144,4 +172,11 @@ impl Accounts {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Returns the network that an address is in: what one household or office has, more or less.
+fn network_of(ip: IpAddr) -> String {
+    let ip = ip.to_canonical();
+    IpNet::new(ip, if ip.is_ipv4() { 24 } else { 48 })
+        .map_or_else(|_| ip.to_string(), |net| net.trunc().to_string())
 }

@@ -2,8 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use reef_auth::{Caller, Credential, SecretString, api_key::hash_presented};
-use reef_db::{Db, Page, Wake};
+use reef_auth::{Caller, Credential, SecretBox, SecretString, ServerKey, api_key::hash_presented};
+use reef_db::{AuditFilter, Db, Page, Wake};
 use reef_model::{
     ActorKind, ApiKeyId, InstanceId, InviteId, ManualClock, Plan, Revoked, Role, Scope, Scopes, Timestamp,
     UserId,
@@ -27,7 +27,7 @@ impl World {
         let db = Db::connect(database.url(), 8).await.unwrap();
         db.migrate().await.unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_unix_micros(1_775_272_200_000_000)));
-        let accounts = Accounts::new(db.clone(), clock.clone());
+        let accounts = Accounts::new(db.clone(), clock.clone(), SecretBox::new(&ServerKey::generate(), &[]));
         Self { db, clock, accounts }
     }
 
@@ -41,7 +41,7 @@ impl World {
     }
 
     async fn actions(&self, tenant: UserId) -> Vec<String> {
-        let rows = self.db.list_audit(tenant, Page::first(100)).await.unwrap();
+        let rows = self.db.list_audit(tenant, &AuditFilter::default(), Page::first(100)).await.unwrap();
         rows.into_iter().rev().map(|row| row.action).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use reef_db::{InstanceChange, InstanceRow, IntentChange, OperationError, OperationRow};
+use reef_db::{InstanceChange, InstanceRow, IntentChange, OperationError, OperationRow, Tx};
 use reef_model::{Desired, InstanceId, OperationKind, OperationStatus, Timestamp};
 
 use super::{
@@ -77,6 +77,17 @@ impl Verb {
     }
 }
 
+/// A change of intent.
+#[derive(Debug)]
+pub(crate) struct Changed {
+    row: InstanceRow,
+    operation: OperationRow,
+    /// What was under way and gave way.
+    superseded: Option<OperationRow>,
+    /// Whether anything was changed: the goal may have been set already.
+    is_news: bool,
+}
+
 /// What an owner may change of an instance; `None` leaves a field as it is.
 #[derive(Debug, Clone, Default)]
 pub struct PatchInstance {
@@ -106,12 +117,27 @@ impl Control {
     ) -> Result<(InstanceRow, OperationRow), ControlError> {
         let now = self.now();
         let mut tx = self.db().write().await?;
+        let changed = self.change_intent(&mut tx, actor, id, verb, now).await?;
+        tx.commit().await?;
+        self.tell_changed(&changed).await;
+        Ok((changed.row, changed.operation))
+    }
+
+    /// Does what [`Control::command`] does, in the caller's transaction; once that is kept, tell of it.
+    pub(crate) async fn change_intent(
+        &self,
+        tx: &mut Tx,
+        actor: &Actor,
+        id: InstanceId,
+        verb: Verb,
+        now: Timestamp,
+    ) -> Result<Changed, ControlError> {
         let row = tx.lookup_instance(actor.tenant, id).await?.ok_or(ControlError::NotFound)?;
         let change = verb.change(&row, self, now)?;
         let mut superseded = None;
         if let Some(running) = tx.running_operation(id).await? {
             if running.kind == verb.kind() && verb != Verb::Restart {
-                return Ok((row, running));
+                return Ok(Changed { row, operation: running, superseded, is_news: false });
             }
             if !verb.supersedes() {
                 return Err(ControlError::Busy { id: running.id, kind: running.kind });
@@ -131,15 +157,21 @@ impl Control {
             tx.release_entitlement(actor.tenant, id).await?;
         }
         let row = tx.set_intent(actor.tenant, id, change, now).await?.ok_or(ControlError::NotFound)?;
-        let operation = insert_operation(&mut tx, &row, verb.kind(), now).await?;
+        let operation = insert_operation(tx, &row, verb.kind(), now).await?;
         tx.insert_audit(&actor.entry(audit_action(verb), id, now)).await?;
-        tx.commit().await?;
-        for operation in superseded.iter().chain([&operation]) {
+        Ok(Changed { row, operation, superseded, is_news: true })
+    }
+
+    /// Tells followers and the reconciler of a change that was kept.
+    pub(crate) async fn tell_changed(&self, changed: &Changed) {
+        if !changed.is_news {
+            return;
+        }
+        for operation in changed.superseded.iter().chain([&changed.operation]) {
             self.tell_operation(operation).await;
         }
-        self.tell_instance(&row).await;
-        self.queue().push(id);
-        Ok((row, operation))
+        self.tell_instance(&changed.row).await;
+        self.queue().push(changed.row.id);
     }
 
     /// Changes name, idle timeout or environment.

@@ -5,6 +5,7 @@ mod create;
 mod operation;
 mod upstream;
 
+pub(crate) use change::Changed;
 pub use change::{PatchInstance, Verb};
 pub use create::CreateInstance;
 pub use upstream::{Upstream, upstream_cache};

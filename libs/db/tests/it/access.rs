@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use reef_db::{
-    ApiKeyChange, Db, DbError, KeyUse, ModelUse, NewApiKey, NewUser, Page, SaveSession, Unique, Wake,
+    ApiKeyChange, AuditFilter, Db, DbError, KeyUse, ModelUse, NewAccountToken, NewApiKey, NewMail, NewUser,
+    Page, SaveSession, Unique, Wake,
 };
-use reef_model::{ApiKeyId, InstanceId, Revoked, Role, Scopes, SessionId, UserId};
+use reef_model::{ApiKeyId, InstanceId, MailId, Revoked, Role, Scopes, SessionId, TokenPurpose, UserId};
 use reef_testdb::both_engines;
 
 use crate::{at, insert_user, open};
@@ -156,8 +157,83 @@ both_engines! {
         tx.commit().await.unwrap();
         let usage = db.list_model_usage(tenant, at(0), at(1)).await.unwrap();
         assert_eq!((usage.len(), usage[0].requests, usage[0].prompt_tokens), (1, 2, 20));
-        assert_eq!(db.list_audit(tenant, Page::first(1)).await.unwrap()[0].action, "key.create");
-        assert!(db.list_audit(UserId::generate(), Page::first(1)).await.unwrap().is_empty());
+        assert_eq!(usage[0].day, at(0).to_string()[..10]);
+        let found = async |tenant: UserId, filter: AuditFilter| {
+            let own = db.list_audit(tenant, &filter, Page::first(9)).await.unwrap();
+            let all = db.list_audit_any(&filter, Page::first(9)).await.unwrap();
+            (own.len(), all.len())
+        };
+        let by = |action: &str| AuditFilter { action: Some(action.into()), ..AuditFilter::default() };
+        assert_eq!(found(tenant, AuditFilter::default()).await, (1, 1));
+        assert_eq!(found(UserId::generate(), AuditFilter::default()).await, (0, 1));
+        for (action, count) in [("key.create", 1), ("key", 1), ("ke", 0), ("key.c", 0), ("%", 0)] {
+            assert_eq!(found(tenant, by(action)).await, (count, count), "{action}");
+        }
+        let actor = AuditFilter { actor: Some(tenant.to_string()), ..by("key") };
+        assert_eq!(found(tenant, actor.clone()).await, (1, 1));
+        assert_eq!(found(tenant, AuditFilter { target: Some("x".into()), ..actor.clone() }).await, (0, 0));
+        assert_eq!(found(tenant, AuditFilter { from: Some(at(3)), to: Some(at(4)), ..actor.clone() }).await, (1, 1));
+        assert_eq!(found(tenant, AuditFilter { to: Some(at(3)), ..actor.clone() }).await, (0, 0));
+        assert_eq!(found(tenant, AuditFilter { from: Some(at(4)), ..actor }).await, (0, 0));
+    }
+
+    async fn a_mail_is_claimed_by_one_until_the_claim_is_over(database: TestDatabase) {
+        let db = open(&database).await;
+        let new = |second| NewMail { id: MailId::generate(), user_id: None, kind: "invite", recipient: "a@x.test".into(),
+            letter_enc: vec![1, 2], created_at: at(second), deadline_at: at(100) };
+        let (first, second) = (new(0), new(1));
+        let mut wakes = db.wakes(Wake::Mail);
+        let mut tx = db.write().await.unwrap();
+        tx.insert_mail(&first).await.unwrap();
+        tx.insert_mail(&second).await.unwrap();
+        tx.commit().await.unwrap();
+        wakes.changed().await.unwrap();
+
+        let mut tx = db.write().await.unwrap();
+        let claimed = tx.claim_mail(at(2), at(10)).await.unwrap().unwrap();
+        assert_eq!((claimed.id, claimed.attempts, claimed.letter_enc), (first.id, 1, vec![1, 2]));
+        assert_eq!(tx.claim_mail(at(2), at(10)).await.unwrap().unwrap().id, second.id);
+        assert!(tx.claim_mail(at(2), at(10)).await.unwrap().is_none());
+        // A claim that nobody finished is taken over, and its first holder can do nothing more.
+        let again = tx.claim_mail(at(10), at(20)).await.unwrap().unwrap();
+        assert_eq!((again.id, again.attempts), (first.id, 2));
+        assert_eq!(tx.finish_mail(first.id, 1).await.unwrap(), 0);
+        assert_eq!(tx.postpone_mail(first.id, 2, at(30), "busy").await.unwrap(), 1);
+        assert_eq!(tx.give_up_mail(second.id, 1, "refused").await.unwrap(), 1);
+        assert!(tx.claim_mail(at(29), at(40)).await.unwrap().is_none());
+        assert_eq!(tx.claim_mail(at(30), at(40)).await.unwrap().unwrap().id, first.id);
+        tx.commit().await.unwrap();
+        let counts = db.count_mails_any().await.unwrap();
+        assert_eq!((counts.waiting, counts.given_up), (1, 1));
+        let mut tx = db.write().await.unwrap();
+        assert_eq!(tx.finish_mail(first.id, 3).await.unwrap(), 1);
+        tx.commit().await.unwrap();
+        let listed = db.list_mails_any(Page::first(9)).await.unwrap();
+        assert_eq!((listed.len(), listed[0].id, listed[0].next_attempt_at), (1, second.id, None));
+        assert_eq!(listed[0].last_error.as_deref(), Some("refused"));
+    }
+
+    async fn a_mailed_token_is_good_once_and_for_one_purpose(database: TestDatabase) {
+        let db = open(&database).await;
+        let mut tx = db.write().await.unwrap();
+        let tenant = insert_user(&mut tx, "a@x.test").await;
+        let new = |hash: u8| NewAccountToken { token_hash: [hash; 32], user_id: tenant, email: "a@x.test".into(),
+            purpose: TokenPurpose::ResetPassword, created_at: at(0), expires_at: at(10) };
+        tx.insert_account_token(&new(1)).await.unwrap();
+        tx.insert_account_token(&new(2)).await.unwrap();
+        let (reset, verify) = (TokenPurpose::ResetPassword, TokenPurpose::VerifyEmail);
+        assert!(tx.take_account_token(&[1; 32], verify, at(1)).await.unwrap().is_none());
+        assert_eq!(tx.take_account_token(&[1; 32], reset, at(1)).await.unwrap().unwrap().user_id, tenant);
+        assert!(tx.take_account_token(&[1; 32], reset, at(1)).await.unwrap().is_none());
+        assert!(tx.take_account_token(&[2; 32], reset, at(10)).await.unwrap().is_none());
+        assert_eq!(tx.reap_account_tokens(at(10)).await.unwrap(), 1);
+
+        // The first place is nothing to tell of.
+        assert!(!tx.note_place(tenant, &[1; 32], at(1)).await.unwrap());
+        assert!(!tx.note_place(tenant, &[1; 32], at(2)).await.unwrap());
+        assert!(tx.note_place(tenant, &[2; 32], at(3)).await.unwrap());
+        assert_eq!(tx.reap_places(at(3)).await.unwrap(), 1);
+        tx.commit().await.unwrap();
     }
 }
 

@@ -72,8 +72,11 @@ pub(crate) struct Resources {
     chat_turn: &'static str,
     operations: &'static str,
     events: &'static str,
+    account: &'static str,
     keys: &'static str,
     invites: &'static str,
+    plans: &'static str,
+    usage: &'static str,
     audit: &'static str,
 }
 
@@ -123,8 +126,11 @@ async fn index(State(state): State<ApiState>) -> Json<Index> {
             chat_turn: "/api/instances/{id}/chat/turns/{turn_id}",
             operations: "/api/operations/{id}",
             events: "/api/events",
+            account: "/api/account",
             keys: "/api/keys",
             invites: "/api/invites/redeem",
+            plans: "/api/plans",
+            usage: "/api/usage",
             audit: "/api/audit",
         },
     })
