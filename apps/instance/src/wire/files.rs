@@ -133,6 +133,12 @@ pub(crate) struct Condition {
     pub(crate) if_none_match: Option<Vec<String>>,
 }
 
+/// Returns the entity tag of a file, with its quotes: another file, length or time of change makes another one.
+pub(crate) fn etag(stat: &rustix::fs::Stat) -> String {
+    let nanos = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
+    format!("\"{:x}-{:x}-{nanos:x}\"", stat.st_ino, stat.st_size)
+}
+
 /// What is looked for.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Search {

@@ -10,7 +10,10 @@ use rustix::{
 };
 
 use super::beneath::Place;
-use crate::wire::{files::Condition, work::Failure};
+use crate::wire::{
+    files::{Condition, etag},
+    work::Failure,
+};
 
 /// Describes an open descriptor.
 pub(super) fn entry_of(fd: &OwnedFd, place: &Place<'_>) -> io::Result<Entry> {
@@ -48,12 +51,6 @@ pub(super) fn kind(stat: &Stat) -> FileKind {
 
 pub(super) fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or(0)
-}
-
-/// Returns the entity tag: another file, another length and another time each make another one.
-fn etag(stat: &Stat) -> String {
-    let nanos = i128::from(stat.st_mtime) * 1_000_000_000 + i128::from(stat.st_mtime_nsec);
-    format!("\"{:x}-{:x}-{nanos:x}\"", stat.st_ino, stat.st_size)
 }
 
 fn modified_at(stat: &Stat) -> Timestamp {
