@@ -38,11 +38,12 @@ passed_on! {
     get "/files" list = "listFiles" {
         way: Way::WORK, kind: "passthrough", wakes: true,
         params: [
-            ("path" = Option<String>, Query, description = "The directory; left out: `/workspace`."),
+            ("path" = String, Query, description = "The directory."),
             ("recursive" = Option<bool>, Query, description = "Also what is below its directories; links are not followed."),
-            ("limit" = Option<u32>, Query, description = "At most so many entries."),
+            ("limit" = Option<u32>, Query, description = "Entries per page; 1,000 unless said.", minimum = 1, maximum = 10000),
+            ("cursor" = Option<String>, Query, description = "The `X-Next-Cursor` of the page before."),
         ],
-        responses((status = 200, description = "Entries.", body = Vec<Entry>)),
+        responses((status = 200, description = "One page.", body = Vec<Entry>)),
     }
 
     /// Deletes a file, a link, or a directory.
@@ -51,8 +52,12 @@ passed_on! {
         params: [
             ("path" = String, Query),
             ("recursive" = Option<bool>, Query, description = "Delete a directory with what is in it."),
+            ("If-Match" = Option<String>, Header, description = "Delete the file only where it has this `ETag`."),
         ],
-        responses((status = 204, description = "It is gone.")),
+        responses(
+            (status = 204, description = "It is gone."),
+            (status = 412, description = "It has changed (`If-Match`).", body = reef_door::ErrorBody),
+        ),
     }
 
     /// Reads a file as JSON: its first 8 MiB.
@@ -73,6 +78,7 @@ passed_on! {
         responses(
             (status = 200, description = "The file; it was replaced.", body = Entry),
             (status = 201, description = "The file; it is new.", body = Entry),
+            (status = 412, description = "It has changed (`if_match`).", body = reef_door::ErrorBody),
         ),
     }
 
@@ -101,7 +107,10 @@ passed_on! {
     /// Tells what a path names.
     get "/files/stat" stat = "statFile" {
         way: Way::PROMPT, kind: "passthrough", wakes: true,
-        params: [("path" = String, Query)],
+        params: [
+            ("path" = String, Query),
+            ("follow" = Option<bool>, Query, description = "Of a link, tell what it leads to."),
+        ],
         responses((status = 200, description = "The entry; of a link, the link itself.", body = Entry)),
     }
 
@@ -118,7 +127,7 @@ passed_on! {
         way: Way::WORK, kind: "passthrough", wakes: true,
         params: [],
         request_body(content = FromTo, example = json!({"from": "/workspace/a.txt", "to": "/workspace/b.txt"})),
-        responses((status = 200, description = "The copy.", body = CopyReport)),
+        responses((status = 201, description = "The copy.", body = CopyReport)),
     }
 
     /// Changes permission bits.
@@ -154,6 +163,8 @@ passed_on! {
         params: [
             ("path" = String, Query),
             ("signature" = Option<String>, Query, description = "Part of a link of `POST …/files/url`; with it no other credentials are needed."),
+            ("mode" = Option<String>, Query, description = "Permission bits, `0644` for instance; those of the file that is replaced unless said."),
+            ("parents" = Option<bool>, Query, description = "Make the directories above it; so unless said."),
             ("If-Match" = Option<String>, Header, description = "Replace the file only where it has this `ETag`."),
             ("If-None-Match" = Option<String>, Header, description = "`*`: only where there is none."),
         ],
@@ -180,9 +191,8 @@ passed_on! {
         way: Way::BYTES, kind: "passthrough", wakes: true,
         params: [
             ("path" = String, Query, description = "The directory; made where it is missing."),
-            ("format" = Option<String>, Query, description = "`tar.gz` or `zip`; left out: by its first bytes."),
         ],
-        request_body(content = String, content_type = "application/octet-stream", description = "The archive."),
+        request_body(content = String, content_type = "application/octet-stream", description = "The archive: `tar.gz` or `zip`."),
         responses((status = 200, description = "What was extracted.", body = ExtractReport)),
     }
 
@@ -190,13 +200,14 @@ passed_on! {
     get "/files/search" search = "searchFiles" {
         way: Way::WORK, kind: "passthrough", wakes: true,
         params: [
-            ("path" = Option<String>, Query, description = "The directory; left out: `/workspace`."),
-            ("query" = Option<String>, Query, description = "The text, or with `regex=true` the expression; left out: files by name."),
+            ("path" = String, Query, description = "The directory."),
+            ("query" = String, Query, description = "The text, or with `regex=true` the expression."),
             ("glob" = Option<String>, Query, description = "Only files that match, `*.md` for instance."),
             ("regex" = Option<bool>, Query, description = "`query` is a regular expression (Rust's `regex`)."),
             ("ignore_case" = Option<bool>, Query, description = "Capitals are as good as small letters."),
             ("gitignore" = Option<bool>, Query, description = "Leave out what `.gitignore` files name."),
-            ("limit" = Option<u32>, Query, description = "At most so many matches."),
+            ("hidden" = Option<bool>, Query, description = "Also in hidden files and directories."),
+            ("limit" = Option<u32>, Query, description = "At most so many matches; 200 unless said.", minimum = 1, maximum = 1000),
         ],
         responses((status = 200, description = "What was found.", body = SearchResult)),
     }
@@ -205,7 +216,7 @@ passed_on! {
     get "/files/watch" watch = "watchFiles" {
         way: Way::STREAM, kind: "sse", wakes: true,
         params: [
-            ("path" = Option<String>, Query, description = "The directory; left out: `/workspace`."),
+            ("path" = String, Query, description = "The directory."),
             ("recursive" = Option<bool>, Query, description = "Also below its directories."),
         ],
         responses((status = 200, description = "Server-sent events; `data` is a FileWatchEvent.", body = WatchEvent, content_type = "text/event-stream")),
