@@ -17,7 +17,7 @@ use axum::{
     routing::Route,
 };
 use futures_util::FutureExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, header};
 use ipnet::IpNet;
 use reef_door::headers::REQUEST_ID;
 use reef_model::RequestId;
@@ -44,14 +44,13 @@ struct Inner {
 }
 
 impl RequestContext {
-    fn of(request: &Request, trusted: &[IpNet]) -> Self {
-        let peer = request
-            .extensions()
+    pub(crate) fn of(headers: &HeaderMap, extensions: &Extensions, trusted: &[IpNet]) -> Self {
+        let peer = extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map_or(IpAddr::from([127, 0, 0, 1]), |ConnectInfo(address)| address.ip());
         Self(Arc::new(Inner {
-            request_id: request_id(request.headers()),
-            client: client_address(peer, request.headers(), trusted),
+            request_id: request_id(headers),
+            client: client_address(peer, headers, trusted),
             rate: OnceLock::new(),
         }))
     }
@@ -124,7 +123,7 @@ pub(crate) async fn enter(
 ) -> Result<Response, Infallible> {
     let begun = Instant::now();
     DefaultBodyLimit::max(MAX_JSON_BYTES).apply(&mut request);
-    let context = RequestContext::of(&request, state.trusted_proxies());
+    let context = RequestContext::of(request.headers(), request.extensions(), state.trusted_proxies());
     request.extensions_mut().insert(context.clone());
     let wants_page = crate::pages::wants_page(&request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
@@ -154,7 +153,8 @@ pub(crate) async fn enter(
         if let Some(error) = response.extensions_mut().remove::<ApiError>() {
             let id = context.request_id();
             let span = if around.is_none() { span() } else { Span::none() };
-            let rendered = span.in_scope(|| if wants_page { error.render_page(id) } else { error.render(id) });
+            let rendered =
+                span.in_scope(|| if wants_page { error.render_page(id) } else { error.render(id) });
             response = with_body(response, rendered);
         }
         finish(&state, &context, &mut response);

@@ -5,6 +5,7 @@
 //! their status in one file (`error.rs`). How to add a route is said in `routes/mod.rs`.
 
 mod background;
+mod bench;
 mod caller;
 mod context;
 mod docs;

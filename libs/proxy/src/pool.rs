@@ -4,7 +4,7 @@
 //! nobody else. An idle connection is driven by nobody; whether it still lives is looked at when it is taken.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -36,8 +36,11 @@ pub(crate) struct Pool<B>(Arc<Shared<B>>);
 
 struct Shared<B> {
     dialer: Box<dyn Dialer>,
-    idle: Mutex<HashMap<DoorName, VecDeque<(Instant, Wire<B>)>>>,
+    idle: Mutex<Idle<B>>,
 }
+
+/// Since when; the last used comes last.
+type Idle<B> = HashMap<DoorName, Vec<(Instant, Wire<B>)>>;
 
 /// A connection with its HTTP.
 struct Wire<B> {
@@ -87,7 +90,7 @@ impl<B> Drop for Lease<B> {
         let mut idle = self.pool.idle();
         let idle = idle.entry(self.door).or_default();
         if idle.len() < MAX_IDLE_PER_DOOR {
-            idle.push_back((Instant::now(), wire));
+            idle.push((Instant::now(), wire));
         }
     }
 }
@@ -111,14 +114,14 @@ impl<B> Pool<B> {
         });
     }
 
-    fn idle(&self) -> MutexGuard<'_, HashMap<DoorName, VecDeque<(Instant, Wire<B>)>>> {
+    fn idle(&self) -> MutexGuard<'_, Idle<B>> {
         self.0.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the connection that was used last and still lives.
     fn take(&self, door: DoorName) -> Option<Wire<B>> {
         loop {
-            let (since, mut wire) = self.idle().get_mut(&door)?.pop_back()?;
+            let (since, mut wire) = self.idle().get_mut(&door)?.pop()?;
             // It has read nothing since, not even its end.
             wire.drive(&mut Context::from_waker(Waker::noop()));
             if wire.is_free() && since.elapsed() < MAX_IDLE {
@@ -147,17 +150,13 @@ where
                 Some(wire) => (wire, true),
                 None => (self.connect(door).await?, false),
             };
-            let outcome = {
-                // Only driving the connection makes the answer ready, so nobody need be woken for it.
-                let mut answer = pin!(unconstrained(wire.sender.try_send_request(request)));
-                let (http, is_over) = (&mut wire.http, &mut wire.is_over);
-                poll_fn(|cx| {
-                    *is_over = *is_over || http.as_mut().poll(cx).is_ready();
-                    answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
-                })
-                .await
-            };
-            match outcome {
+            let mut answer = pin!(unconstrained(wire.sender.try_send_request(request)));
+            let outcome = poll_fn(|cx| {
+                wire.drive(cx);
+                // Only the connection makes the answer ready, and it was just driven: nobody need be woken for it.
+                answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            });
+            match outcome.await {
                 Ok(response) => return Ok((response, Lease { wire: Some(wire), door, pool: self.clone() })),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if is_used => request = unsent,

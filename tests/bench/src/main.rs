@@ -18,10 +18,12 @@ mod tables;
 mod target;
 mod workbench;
 
-use tables::{events, files, memory, one_core, pass_through, say};
+use tables::{events, files, key_check, memory, one_core, pass_through, say};
 
 /// In the order in which they are printed.
-const TABLES: [&str; 6] = ["small", "large", "one-core", "events", "memory", "files"];
+const TABLES: [&str; 7] = [KEY_TABLE, "small", "large", "one-core", "events", "memory", "files"];
+/// The one that needs no server.
+const KEY_TABLE: &str = "key-check";
 /// Those that are measured with a real instance.
 const INSTANCE_TABLES: [&str; 1] = ["files"];
 
@@ -47,7 +49,12 @@ fn main() {
 }
 
 async fn measure(wanted: impl Iterator<Item = &str>) {
-    let (of_reef, of_instance): (Vec<_>, Vec<_>) = wanted.partition(|table| !INSTANCE_TABLES.contains(table));
+    let (of_key, wanted): (Vec<_>, Vec<_>) = wanted.partition(|table| *table == KEY_TABLE);
+    if !of_key.is_empty() {
+        key_check::run().await;
+    }
+    let (of_reef, of_instance): (Vec<_>, Vec<_>) =
+        wanted.into_iter().partition(|table| !INSTANCE_TABLES.contains(table));
     if !of_reef.is_empty() {
         let dir = tempfile::tempdir().unwrap();
         let setup = start(dir.path()).await;

@@ -89,6 +89,26 @@ async fn a_pooled_connection_that_was_closed_is_replaced_unseen() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_after_a_while() {
+    let (left, mut seen) = mpsc::unbounded_channel();
+    let setup = Setup::new(move |mut door| {
+        let left = left.clone();
+        async move {
+            door.head().await;
+            door.say(HELLO).await;
+            assert_eq!(door.head().await, "");
+            left.send(()).unwrap();
+        }
+    });
+    assert_eq!(text(setup.get("/status").await).await, "{}");
+    setup.pipe.reap();
+    assert!(seen.try_recv().is_err(), "it was used just now");
+    tokio::time::advance(Duration::from_secs(31)).await;
+    setup.pipe.reap();
+    seen.recv().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_request_that_was_taken_is_not_repeated() {
     let setup = Setup::new(|mut door| async move {

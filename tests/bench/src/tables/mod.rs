@@ -2,6 +2,7 @@
 
 pub(crate) mod events;
 pub(crate) mod files;
+pub(crate) mod key_check;
 pub(crate) mod memory;
 pub(crate) mod one_core;
 pub(crate) mod pass_through;
