@@ -24,6 +24,7 @@ pub(crate) const GUIDES: &[(&str, Document)] = &[
     ("keys", Document(include_str!("../../../docs/guides/keys.md"))),
     ("instances", Document(include_str!("../../../docs/guides/instances.md"))),
     ("chat", Document(include_str!("../../../docs/guides/chat.md"))),
+    ("files", Document(include_str!("../../../docs/guides/files.md"))),
     ("terminal", Document(include_str!("../../../docs/guides/terminal.md"))),
     ("desktop", Document(include_str!("../../../docs/guides/desktop.md"))),
     ("sockets", Document(include_str!("../../../docs/guides/sockets.md"))),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that panics fails its test, as it should")]
 
+mod files;
 mod harness;
 mod hostile;
 mod life;

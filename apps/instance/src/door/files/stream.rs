@@ -29,6 +29,7 @@ use super::{
     content::{attachment, insert},
     failure::nonsense,
     path_of,
+    upload::drain,
 };
 use crate::{
     door::problem::{Params, Problem},
@@ -146,7 +147,9 @@ pub(super) async fn extract(
         }
     }
     drop(pipe);
-    match asking.await.map_err(|_| nonsense())?? {
+    let result = asking.await.map_err(|_| nonsense())?;
+    drain(body).await;
+    match result? {
         Reply::Extracted(report) => Ok(Json(report)),
         _ => Err(nonsense()),
     }

@@ -415,6 +415,10 @@ async fn real_files_keep_their_checksums_in_constant_memory() {
         sender.ready().await.unwrap();
         sender.send_request(request).await.unwrap()
     };
+    // A refusal is heard, also by those who first send everything.
+    let refused = send(Method::PUT, "none/x&parents=false", Body::from(vec![0; 20 << 20])).await;
+    assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+    refused.into_body().collect().await.unwrap();
     let piece = |number: usize| {
         let mut bytes = vec![0; CHUNK];
         bytes[..8].copy_from_slice(&number.to_le_bytes());

@@ -1,10 +1,15 @@
 //! Writing: a nameless file is filled and gets its name at the end.
 
-use std::{fs::File, io, io::IoSlice, io::Write, os::fd::OwnedFd};
+use std::{
+    fs::File,
+    io::{self, IoSlice, Write},
+    os::fd::OwnedFd,
+    time::Duration,
+};
 
 use axum::{
     Json,
-    body::Bytes,
+    body::{BodyDataStream, Bytes},
     extract::{Request, State},
     response::{IntoResponse, Response},
 };
@@ -28,6 +33,8 @@ use crate::{
 
 /// Bytes that are gathered before they are written; as many more may come meanwhile.
 const BATCH: usize = 512 * 1024;
+const DRAIN_BYTES: usize = 64 << 20;
+const DRAIN_TIME: Duration = Duration::from_secs(10);
 
 /// Takes the raw body as a file's new content.
 pub(super) async fn put(
@@ -43,8 +50,16 @@ pub(super) async fn put(
         size: length(request.headers()),
         condition: condition(request.headers()),
     };
-    let mut upload = Upload::open(&files, create).await?;
     let mut body = request.into_body().into_data_stream();
+    let result = fill(&files, create, &mut body).await;
+    if result.is_err() {
+        drain(body).await;
+    }
+    result
+}
+
+async fn fill(files: &Files, create: Create, body: &mut BodyDataStream) -> Result<Response, Problem> {
+    let mut upload = Upload::open(files, create).await?;
     let mut batch = Batch::default();
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|_| {
@@ -57,6 +72,21 @@ pub(super) async fn put(
     }
     upload.write(batch).await?;
     upload.commit().await
+}
+
+/// Takes what is left of a body that nobody wants, within reason: many clients read the answer only once they have sent
+/// everything.
+pub(super) async fn drain(mut body: BodyDataStream) {
+    let mut left = DRAIN_BYTES;
+    let draining = async {
+        while let Some(Ok(chunk)) = body.next().await
+            && left > chunk.len()
+        {
+            left -= chunk.len();
+        }
+    };
+    // Then the connection is closed.
+    let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
 }
 
 /// Writes the content in a JSON body.

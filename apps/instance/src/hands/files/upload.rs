@@ -34,7 +34,6 @@ pub(super) struct Uploads(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    next: u64,
     open: HashMap<u64, Upload>,
 }
 
@@ -81,8 +80,8 @@ impl Uploads {
         if state.open.len() >= MAX_UPLOADS {
             return Err(Failure::new(FailureKind::Limit, "256 uploads are in progress; finish one first"));
         }
-        state.next += 1;
-        let number = state.next;
+        // Not counted: hands that are started again must not take one upload for another.
+        let number = rand::random();
         state.open.insert(number, upload);
         Ok((Reply::Upload(number), Some(file.into())))
     }
@@ -94,7 +93,7 @@ impl Uploads {
         let upload = state
             .open
             .remove(&number)
-            .ok_or_else(|| Failure::new(FailureKind::NotFound, "there is no such upload"))?;
+            .ok_or_else(|| Failure::new(FailureKind::Io, "the upload was lost in a restart; write again"))?;
         let place = roots.place(&upload.shown)?;
         let fail = |error: io::Error| place.failure(error);
         let now = look(&upload.dir, &upload.name).map_err(fail)?;

@@ -85,7 +85,7 @@ fn a_file_appears_whole_and_keeps_its_mode() {
     let (upload, mut file) = f.create(Create { path: "y".into(), ..Create::default() }).unwrap();
     file.write_all(b"lost").unwrap();
     f.call(Call::Abort { upload }).unwrap();
-    assert_eq!(f.kind_of(Call::Commit { upload }), FailureKind::NotFound);
+    assert_eq!(f.kind_of(Call::Commit { upload }), FailureKind::Io);
     assert_eq!(f.names(""), ["x"]);
 }
 
