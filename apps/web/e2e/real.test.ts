@@ -59,5 +59,59 @@ test("from nothing to a streamed answer of the real OpenClaw, in the browser and
   // What a script says is seen at once by whoever looks.
   await page.getByRole("article", { name: "You" }).getByText("Hello from a script").waitFor();
   await ada.isFit();
+
+  await page.getByRole("link", { name: "Files", exact: true }).click();
+  const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.getByRole("button", { name: "Upload" }).click()]);
+  await chooser.setFiles({ name: "notes.md", mimeType: "text/markdown", buffer: Buffer.from("# Notes\n") });
+  await ada.isFit();
+  await page.getByRole("link", { name: "notes.md" }).click();
+  await page.getByRole("textbox", { name: "notes.md" }).press("Control+End");
+  await page.keyboard.type("from the browser");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("Saved.").first().waitFor();
+  await ada.isFit();
+  const read = await fetch(`${platform.origin}/api/instances/${id}/files/content?path=/workspace/notes.md`, {
+    headers: { authorization: `Bearer ${key}` },
+  });
+  assert.equal(await read.text(), "# Notes\nfrom the browser");
+  // Written by somebody else meanwhile: nothing is lost unasked.
+  await fetch(`${platform.origin}/api/instances/${id}/files/content?path=/workspace/notes.md`, {
+    method: "PUT",
+    headers: { authorization: `Bearer ${key}` },
+    body: "theirs",
+  });
+  await page.keyboard.type(", again");
+  await page.getByRole("button", { name: "Save" }).click();
+  await page.getByText("The file was changed meanwhile.").waitFor();
+  await page.getByRole("button", { name: "Take theirs" }).click();
+  await page.getByText("theirs", { exact: true }).waitFor();
+  await page.getByRole("link", { name: "workspace" }).click();
+  const [download] = await Promise.all([
+    page.waitForEvent("download"),
+    page.getByRole("link", { name: "Download as an archive" }).click(),
+  ]);
+  assert.match(download.suggestedFilename(), /\.zip$/);
+
+  await page.getByRole("link", { name: "Terminal" }).click();
+  const screen = page.locator(".xterm-rows");
+  await screen.getByText("$").first().waitFor();
+  await page.keyboard.type("cat notes.md; N=4; echo\n");
+  await screen.getByText("theirs").waitFor();
+  await ada.isFit();
+  await page.reload();
+  await screen.getByText("theirs").waitFor();
+  await page.getByRole("textbox", { name: "Terminal input" }).focus();
+  await page.keyboard.type("echo same-$((N * 10 + 2))\n");
+  await screen.getByText("same-42").waitFor();
+
+  await page.getByRole("link", { name: "Desktop" }).click();
+  await page.getByText("Connected").waitFor({ timeout: 30_000 });
+  await page.waitForFunction(() => {
+    const canvas = document.querySelector<HTMLCanvasElement>(".glass canvas");
+    const pixels = canvas && canvas.width > 0 ? canvas.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data : undefined;
+    // Something is drawn that is not all of one colour.
+    return pixels !== undefined && new Set(new Uint32Array(pixels.buffer)).size > 2;
+  });
+  await ada.isFit();
   await ada.finish();
 });

@@ -74,6 +74,25 @@ const chat = createRoute({
 });
 const chatIndex = createRoute({ getParentRoute: () => chat, path: "/" });
 const chatSession = createRoute({ getParentRoute: () => chat, path: "$session" });
+const named = (name: string) => (search: Record<string, unknown>): Record<string, string> =>
+  typeof search[name] === "string" ? { [name]: search[name] } : {};
+const files = createRoute({
+  getParentRoute: () => instance,
+  path: "files",
+  component: lazyRouteComponent(() => import("./files/FilesPage"), "FilesPage"),
+  validateSearch: (search): { path?: string; file?: string } => ({ ...named("path")(search), ...named("file")(search) }),
+});
+const terminal = createRoute({
+  getParentRoute: () => instance,
+  path: "terminal",
+  component: lazyRouteComponent(() => import("./terminal/TerminalPage"), "TerminalPage"),
+  validateSearch: (search): { session?: string } => named("session")(search),
+});
+const desktop = createRoute({
+  getParentRoute: () => instance,
+  path: "desktop",
+  component: lazyRouteComponent(() => import("./desktop/DesktopPage"), "DesktopPage"),
+});
 const logs = createRoute({
   getParentRoute: () => instance,
   path: "logs",
@@ -114,7 +133,7 @@ const tree = root.addChildren([
   signUp,
   shell.addChildren([
     instances,
-    instance.addChildren([instanceIndex, chat.addChildren([chatIndex, chatSession]), logs, settings]),
+    instance.addChildren([instanceIndex, chat.addChildren([chatIndex, chatSession]), files, terminal, desktop, logs, settings]),
     account.addChildren([accountIndex, keys, invites, sessions]),
   ]),
 ]);

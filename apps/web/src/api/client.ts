@@ -17,6 +17,7 @@ export type ChatMessage = Schemas["ChatMessage"];
 export type ToolCall = Schemas["ToolCall"];
 export type TurnStatus = Schemas["TurnStatus"];
 export type TurnView = Schemas["Turn"];
+export type FileEntry = Schemas["FileEntry"];
 export type LogLine = Schemas["LogLine"];
 
 /** The client of the whole API, typed by openapi.yaml; the browser's cookie says who asks. */

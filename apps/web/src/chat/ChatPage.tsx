@@ -79,6 +79,8 @@ export function ChatPage() {
       }),
     );
 
+  // Of another way in: a channel, a script on the gateway.
+  const origin = sessions?.find(({ id }) => id === session)?.origin;
   const isLoading = isUp && (sessions === undefined ? !listError : session !== undefined && !transcript && !error);
   const problem = isUp ? (error ?? listError) : null;
   return (
@@ -102,7 +104,7 @@ export function ChatPage() {
               void deliver(session, { key: message.key, text: message.text, files: message.files });
             }}
             onDiscard={(message) => session && change(session, message.key, null)}
-            onAsk={isUp ? (text) => void say(text, []) : undefined}
+            onAsk={isUp && origin == null ? (text) => void say(text, []) : undefined}
           />
         )}
         <div className="foot">
@@ -130,10 +132,11 @@ export function ChatPage() {
             </p>
           )}
           <NotReady instance={instance} />
+          {origin && <Notice>This conversation goes on elsewhere ({origin}); here it can be read.</Notice>}
           <Composer
             key={session ?? NEW}
             draftKey={`${instance.id}/${session ?? NEW}`}
-            disabled={!isUp}
+            disabled={!isUp || origin != null}
             onSend={say}
             onCancel={active ? cancel : undefined}
           />

@@ -1,6 +1,6 @@
 import { useSuspenseQuery } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
-import { ChevronLeft, MessageSquare, ScrollText, Settings } from "lucide-react";
+import { ChevronLeft, Folder, MessageSquare, Monitor, ScrollText, Settings, SquareTerminal } from "lucide-react";
 
 import type { Instance } from "../api/client";
 import { instanceQuery, isGone } from "../api/queries";
@@ -11,6 +11,9 @@ import { Gone } from "./Gone";
 
 const TABS = [
   { to: "/instances/$id/chat", name: "Chat", icon: MessageSquare },
+  { to: "/instances/$id/files", name: "Files", icon: Folder },
+  { to: "/instances/$id/terminal", name: "Terminal", icon: SquareTerminal },
+  { to: "/instances/$id/desktop", name: "Desktop", icon: Monitor },
   { to: "/instances/$id/logs", name: "Logs", icon: ScrollText },
   { to: "/instances/$id/settings", name: "Settings", icon: Settings },
 ] as const;

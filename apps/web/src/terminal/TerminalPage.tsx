@@ -1,0 +1,137 @@
+import "./terminal.css";
+
+import { useQuery, useQueryClient } from "@tanstack/react-query";
+import { useNavigate, useSearch } from "@tanstack/react-router";
+import { AArrowDown, AArrowUp, Plus, SquareTerminal, X } from "lucide-react";
+import { useState } from "react";
+
+import { api, unwrap } from "../api/client";
+import { messageOf } from "../api/problem";
+import { useInstance } from "../instance/InstanceLayout";
+import { NotReady } from "../instance/NotReady";
+import { Button, IconButton } from "../ui/Button";
+import { Confirm } from "../ui/Dialog";
+import { Notice } from "../ui/Notice";
+import { Empty, Spinner } from "../ui/Page";
+import { Screen } from "./Screen";
+
+const SIZES = [11, 12, 13, 14, 16, 18, 22];
+const SIZE_KEY = "reef.terminal.size";
+/** The address of a terminal that has not begun. */
+const NEW = "new";
+
+/** Shells of the instance, one tab each; they outlive the page. */
+export function TerminalPage() {
+  const instance = useInstance();
+  const navigate = useNavigate();
+  const client = useQueryClient();
+  const { session: wanted } = useSearch({ from: "/shell/instances/$id/terminal" });
+  const isUp = instance.status === "ready";
+  const queryKey = ["terminals", instance.id];
+  const { data: sessions, error } = useQuery({
+    queryKey,
+    queryFn: () => unwrap(api.GET("/api/instances/{id}/terminal/sessions", { params: { path: { id: instance.id } } })),
+    enabled: isUp,
+  });
+  const [size, setSize] = useState(() => Number(localStorage.getItem(SIZE_KEY)) || 13);
+  const [ending, setEnding] = useState<string | null>(null);
+  const [fresh, setFresh] = useState(0);
+
+  const open = (session: string) => navigate({ to: "/instances/$id/terminal", params: { id: instance.id }, search: { session }, replace: true });
+  const refresh = () => client.invalidateQueries({ queryKey });
+  const resize = (step: number) => {
+    const next = SIZES[Math.max(0, Math.min(SIZES.length - 1, SIZES.findIndex((it) => it >= size) + step))] ?? size;
+    localStorage.setItem(SIZE_KEY, String(next));
+    setSize(next);
+  };
+  const end = async (id: string) => {
+    await unwrap(api.DELETE("/api/instances/{id}/terminal/sessions/{tid}", { params: { path: { id: instance.id, tid: id } } }));
+    await refresh();
+    if (id === current) await open(sessions?.find((it) => it.id !== id)?.id ?? NEW);
+  };
+
+  const current = wanted ?? (sessions && (sessions.find(({ exit }) => !exit)?.id ?? NEW));
+  // A tab of its own until the list has it.
+  const tabs = sessions?.some(({ id }) => id === current) ? sessions : [...(sessions ?? []), ...(current ? [{ id: current, command: null }] : [])];
+
+  if (!isUp) {
+    return (
+      <div className="workbench">
+        <div className="page narrow">
+          <NotReady instance={instance} />
+        </div>
+      </div>
+    );
+  }
+  if (error) {
+    return (
+      <div className="workbench">
+        <div className="page narrow">
+          <Notice kind="bad">{messageOf(error)}</Notice>
+        </div>
+      </div>
+    );
+  }
+  return (
+    <section className="workbench terminal" aria-label="Terminal">
+      <div className="bar">
+        <ul className="terminals" aria-label="Terminals">
+          {tabs.map(({ id, command }, index) => (
+            <li key={id} className={id === current ? "current" : undefined}>
+              <button type="button" aria-current={id === current} onClick={() => void open(id)}>
+                <SquareTerminal aria-hidden />
+                {command ?? `Shell ${index + 1}`}
+              </button>
+              {id !== NEW && (
+                <IconButton size="small" label={`End ${command ?? `shell ${index + 1}`}`} icon={<X aria-hidden />} onClick={() => setEnding(id)} />
+              )}
+            </li>
+          ))}
+        </ul>
+        <IconButton
+          size="small"
+          label="New terminal"
+          icon={<Plus aria-hidden />}
+          onClick={() => {
+            setFresh(fresh + 1);
+            void open(NEW);
+          }}
+        />
+        <span className="grow" />
+        <IconButton size="small" label="Smaller text" icon={<AArrowDown aria-hidden />} onClick={() => resize(-1)} />
+        <IconButton size="small" label="Larger text" icon={<AArrowUp aria-hidden />} onClick={() => resize(1)} />
+      </div>
+      {current ? (
+        <Screen
+          // Another terminal, or a new one again.
+          key={current === NEW ? `${NEW} ${fresh}` : current}
+          instance={instance.id}
+          session={current === NEW ? undefined : current}
+          fontSize={size}
+          onBegun={(id) => {
+            void refresh().then(() => open(id));
+          }}
+          onEnded={() => void refresh()}
+          again={
+            <Button
+              size="small"
+              onClick={() => {
+                setFresh(fresh + 1);
+                void open(NEW);
+              }}
+            >
+              New terminal
+            </Button>
+          }
+        />
+      ) : sessions ? (
+        <Empty icon={<SquareTerminal />} title="No terminal" />
+      ) : (
+        <Spinner />
+      )}
+      <Confirm open={ending !== null} onOpenChange={() => setEnding(null)} title="End this terminal?" action="End it" onConfirm={() => end(ending ?? "")}>
+        <p>What runs in it is killed.</p>
+      </Confirm>
+    </section>
+  );
+}
