@@ -6,7 +6,7 @@
 //! | packets from `reef+` | go through | pass |
 //! |---|---|---|
 //! | to the host itself | `INPUT` → `REEF-IN` | answers, the resolvers |
-//! | to anywhere else | `DOCKER-USER` → `REEF-FWD` | answers, the resolvers, public addresses |
+//! | to anywhere else | `DOCKER-USER` → `REEF-FWD` | answers, the resolvers, public addresses but for port 25 |
 
 use std::{io, net::Ipv4Addr, process::Stdio};
 
@@ -108,6 +108,8 @@ impl Firewall {
             }
         }
         rule("REEF-IN -j DROP".into());
+        // Mail servers take mail from each other there without credentials; the process runtime's proxy says so, too.
+        rule("REEF-FWD -p tcp --dport 25 -j DROP".into());
         for network in NOT_PUBLIC {
             rule(format!("REEF-FWD -d {network} -j DROP"));
         }
@@ -161,12 +163,13 @@ mod tests {
         let chains = Firewall::new(vec![Ipv4Addr::new(10, 1, 2, 3)]).chains();
         let forward: Vec<_> = chains.lines().filter_map(|line| line.strip_prefix("-A REEF-FWD ")).collect();
         assert_eq!(
-            forward[..5],
+            forward[..6],
             [
                 "-o reef+ -j DROP",
                 "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN",
                 "-d 10.1.2.3 -p udp --dport 53 -j RETURN",
                 "-d 10.1.2.3 -p tcp --dport 53 -j RETURN",
+                "-p tcp --dport 25 -j DROP",
                 "-d 0.0.0.0/8 -j DROP",
             ]
         );

@@ -19,6 +19,9 @@ pub(crate) const CONNECTIONS: usize = 256;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const BUFFER_BYTES: usize = 32 * 1024;
+/// Where mail servers take mail from each other without credentials: an agent that sends there sends spam in this
+/// machine's name. A provider's submission ports (465, 587) want its account, and stay open, as all others do.
+const MAIL_EXCHANGE: u16 = 25;
 
 type Body = Either<Incoming, Full<Bytes>>;
 
@@ -62,6 +65,10 @@ async fn answer(request: Request<Incoming>, promised: &Promised) -> Response<Bod
             Refusal::Address(host) => {
                 (StatusCode::FORBIDDEN, format!("reef: {host} is not an address of the public internet\n"))
             }
+            Refusal::Port => (
+                StatusCode::FORBIDDEN,
+                "reef: port 25 is closed; send mail through your provider's port 465 or 587\n".to_owned(),
+            ),
             Refusal::Upstream(error) => (StatusCode::BAD_GATEWAY, format!("reef: {error}\n")),
         };
         let mut response = Response::new(Either::Right(Full::from(text)));
@@ -73,6 +80,7 @@ async fn answer(request: Request<Incoming>, promised: &Promised) -> Response<Bod
 enum Refusal {
     BadRequest,
     Address(String),
+    Port,
     Upstream(io::Error),
 }
 
@@ -143,6 +151,9 @@ fn sanitise(headers: &mut HeaderMap) {
 }
 
 async fn connect(authority: &Authority, port: u16) -> Result<TcpStream, Refusal> {
+    if port == MAIL_EXCHANGE {
+        return Err(Refusal::Port);
+    }
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
     let attempt = async {
         let found = tokio::net::lookup_host((host, port)).await.map_err(Refusal::Upstream)?;
@@ -200,6 +211,16 @@ mod tests {
         }
         let untouched = tokio::time::timeout(Duration::from_millis(50), open.accept()).await;
         assert!(untouched.is_err());
+    }
+
+    #[tokio::test]
+    async fn refuses_the_port_of_mail_servers_before_it_asks_for_the_name() {
+        for request in
+            ["CONNECT mx.invalid:25 HTTP/1.1\r\n\r\n", "GET http://mx.invalid:25/ HTTP/1.1\r\n\r\n"]
+        {
+            let answer = said(request).await;
+            assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("465 or 587"), "{answer}");
+        }
     }
 
     #[tokio::test]
