@@ -44,6 +44,11 @@ pub(crate) fn yield_memory_first() {
     }
 }
 
+/// Bounds the processes and threads of this process's user, in its user namespace, for everything that it starts.
+pub(crate) fn limit_processes(count: u32) -> io::Result<()> {
+    Ok(setrlimit(Resource::RLIMIT_NPROC, count.into(), count.into())?)
+}
+
 /// Kills every descendant of this process and reaps it; returns when none is left, or after `limit`.
 ///
 /// Only for a moment when no other child is waited for.

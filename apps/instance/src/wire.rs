@@ -66,6 +66,8 @@ pub(crate) struct Start {
     pub(crate) trust_env: BTreeMap<String, String>,
     /// Whether the way out is the door's proxy.
     pub(crate) has_egress: bool,
+    /// Processes and threads of the tenant; none: something else bounds them, or nothing can.
+    pub(crate) pids: Option<u32>,
 }
 
 impl std::fmt::Debug for Start {

@@ -24,6 +24,9 @@ pub struct Boot {
     /// Environment for the tenant's processes.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
+    /// Processes and threads that the tenant may have, where nothing else bounds them.
+    #[serde(default)]
+    pub pids: Option<u32>,
 }
 
 impl std::fmt::Debug for Boot {

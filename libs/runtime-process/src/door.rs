@@ -86,6 +86,9 @@ impl Locked {
             end: None,
         });
         self.write_record()?;
+        if let Some(groups) = &sandbox.groups {
+            groups.enter(self.id, &spec.limits, pid)?;
+        }
         if let Some(gate) = gate {
             fs::File::from(gate).write_all(b"\n")?;
         }

@@ -23,12 +23,14 @@ use reef_runtime::{Finding, Hint, InstanceSpec, Observed, Runtime, RuntimeError}
 use tokio::{net::UnixStream, process::Child, sync::broadcast};
 
 use crate::{
+    cgroup::Groups,
     door::blocking,
     home::{Homes, Locked},
     probe::Probe,
     proc::Process,
 };
 
+mod cgroup;
 mod door;
 mod home;
 mod probe;
@@ -56,6 +58,10 @@ struct Sandbox {
     openclaw_dir: PathBuf,
     isolation: Isolation,
     share_network: bool,
+    /// What bounds memory and processes; none: see `unbounded`.
+    groups: Option<Groups>,
+    /// Why there is nothing that bounds memory.
+    unbounded: String,
 }
 
 /// Instances as processes of this machine.
@@ -79,6 +85,10 @@ impl ProcessRuntime {
             |path: PathBuf| path.canonicalize().or_else(|_| std::path::absolute(&path)).unwrap_or(path);
         let instance_bin = absolute(instance_bin);
         let probe = Probe::run(&instance_bin, is_privileged).await;
+        let (groups, unbounded) = match Groups::find() {
+            Ok(groups) => (Some(groups), String::new()),
+            Err(error) => (None, error.to_string()),
+        };
         let runtime = Self {
             homes: Homes::new(reef_runtime::instances_dir(&absolute(data_dir)), is_privileged),
             sandbox: Arc::new(Sandbox {
@@ -86,6 +96,8 @@ impl ProcessRuntime {
                 openclaw_dir: absolute(openclaw_dir),
                 isolation: probe.isolation,
                 share_network,
+                groups,
+                unbounded,
             }),
             weakness: probe.weakness(),
             allow_bare,
@@ -115,6 +127,12 @@ impl ProcessRuntime {
             self.watch.adopt(id, &run.process);
         }
         Ok(Some(record.observe(id)))
+    }
+
+    fn leave_group(&self, id: InstanceId) {
+        if let Some(groups) = &self.sandbox.groups {
+            groups.remove(id);
+        }
     }
 
     async fn lock(&self, id: InstanceId) -> io::Result<Option<Locked>> {
@@ -159,7 +177,8 @@ impl Runtime for ProcessRuntime {
     async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |is_fatal, message: String| findings.push(Finding { is_fatal, message });
-        let Sandbox { instance_bin, openclaw_dir, isolation, share_network } = &*self.sandbox;
+        let Sandbox { instance_bin, openclaw_dir, isolation, share_network, groups, unbounded } =
+            &*self.sandbox;
         if !instance_bin.is_file() {
             find(true, format!("{} is missing: type `make run`, which builds it", instance_bin.display()));
         }
@@ -183,6 +202,19 @@ impl Runtime for ProcessRuntime {
             }
             level => find(false, format!("instances are kept apart by {level}")),
         }
+        if groups.is_none() {
+            // Whose processes a limit counts, see the door: by user namespace, or by a user of its own.
+            let counted = matches!(isolation, Isolation::Bubblewrap);
+            let rest =
+                if counted { "their processes are counted, " } else { "nothing counts their processes, " };
+            find(
+                false,
+                format!(
+                    "instances may use all memory: {rest}but only root may make control groups here ({unbounded}); \
+                     use REEF_RUNTIME=docker for limits of memory"
+                ),
+            );
+        }
         findings
     }
 
@@ -203,7 +235,11 @@ impl Runtime for ProcessRuntime {
     async fn stop(&self, id: InstanceId, grace: Duration) -> Result<bool, RuntimeError> {
         let stop = async {
             match self.lock(id).await? {
-                Some(mut locked) => locked.halt(grace).await,
+                Some(mut locked) => {
+                    let ran = locked.halt(grace).await?;
+                    self.leave_group(id);
+                    Ok::<_, io::Error>(ran)
+                }
                 None => Ok(false),
             }
         };
@@ -217,6 +253,7 @@ impl Runtime for ProcessRuntime {
                 return blocking(move || homes.empty_trash(id)).await;
             };
             locked.halt(Duration::ZERO).await?;
+            self.leave_group(id);
             blocking(move || locked.remove()).await?;
             Ok(true)
         };

@@ -193,7 +193,7 @@ pub async fn starts_once(harness: Arc<dyn Harness>) {
         told["boot"],
         json!({
             "instance_id": spec.id, "generation": 1, "door_token": "door-token",
-            "gateway_token": "gateway-token", "env": spec.env,
+            "gateway_token": "gateway-token", "env": spec.env, "pids": spec.limits.pids,
         })
     );
 }

@@ -69,6 +69,7 @@ pub fn write_boot(run: &RunDir, spec: &InstanceSpec) -> io::Result<()> {
         door_token: spec.door_token.expose_secret().to_owned(),
         gateway_token: spec.gateway_token.expose_secret().to_owned(),
         env: spec.env.clone(),
+        pids: Some(spec.limits.pids),
     };
     write_private(&run.boot_file(), &serde_json::to_vec(&boot)?)
 }

@@ -157,6 +157,7 @@ impl Supervisor {
             env: self.boot.env.clone(),
             trust_env,
             has_egress,
+            pids: self.boot.pids.filter(|_| isolation::counts_processes(self.isolation, self.user)),
         }));
         let fds = [listener.as_fd(), their_work.as_fd()];
         channel.send(&start, &fds).await.context("cannot speak to hands")?;

@@ -51,6 +51,9 @@ pub(crate) fn main() -> anyhow::Result<()> {
     nix::sys::prctl::set_no_new_privs()?;
     process::adopt_orphans()?;
     process::yield_memory_first();
+    if let Some(pids) = start.pids {
+        process::limit_processes(pids)?;
+    }
     // The door's is for its own files; the tenant's programs expect the usual one.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let program = std::env::current_exe()?;

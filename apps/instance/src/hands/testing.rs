@@ -41,6 +41,7 @@ impl TestHands {
             env: BTreeMap::new(),
             trust_env: BTreeMap::new(),
             has_egress: false,
+            pids: None,
         };
         let tests = std::env::current_exe().unwrap();
         let program = tests.ancestors().nth(2).unwrap().join("reef-instance");

@@ -73,6 +73,16 @@ pub(crate) fn trust_env(user: Option<HandsUser>) -> BTreeMap<String, String> {
         .collect()
 }
 
+/// Tells whether a limit of processes that hands sets for itself counts this instance's and no others: in a user
+/// namespace of its own (Linux 5.14 or later), or as a user of its own. In a container the engine counts.
+pub(crate) fn counts_processes(isolation: Isolation, user: Option<HandsUser>) -> bool {
+    match isolation {
+        Isolation::Bubblewrap => true,
+        Isolation::Landlock | Isolation::None => user.is_some(),
+        Isolation::Container | Isolation::Pod => false,
+    }
+}
+
 /// A command that is ready to be spawned, and what must stay open until it is.
 pub(crate) struct Prepared {
     /// The command; its standard streams are the caller's to set.

@@ -207,6 +207,41 @@ async fn hands_that_outlived_their_door_are_ended_before_the_next_start() {
     .await;
 }
 
+/// As root; where control groups cannot be made, `check` says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_processes_have_limits() {
+    with(async |harness: Arc<Processes>| {
+        let runtime = harness.runtime().await;
+        let unbounded =
+            runtime.check().await.into_iter().find(|finding| finding.message.contains("control groups"));
+        assert!(!is_root() || unbounded.is_none(), "{unbounded:?}");
+        if let Some(finding) = unbounded {
+            assert!(!finding.is_fatal);
+            return;
+        }
+        let mut spec = spec();
+        spec.limits.memory_bytes = 256 << 20;
+        spec.limits.pids = 32;
+        runtime.ensure_started(&spec, Duration::ZERO).await.unwrap();
+        // The door's own processes come on top of the tenant's, which hands counts by itself.
+        let forks = "i=0; while [ $i -lt 400 ]; do sleep 3 & i=$((i+1)); done";
+        let hog = "head -c 1G /dev/zero | tail -c 1G > /dev/null";
+        for attempt in [forks, hog] {
+            let done = ask(&*runtime, spec.id, json!({"hands": ["sh", "-c", attempt]})).await;
+            assert_ne!(done["code"], 0, "{attempt}: {done}");
+            let observed = runtime.inspect(spec.id).await.unwrap().unwrap();
+            assert_eq!(observed.power, Power::Running, "the door lives");
+        }
+        let small = ask(&*runtime, spec.id, json!({"hands": ["sh", "-c", "exit 0"]})).await;
+        assert_eq!(small["code"], 0, "{small}");
+        runtime.remove(spec.id).await.unwrap();
+        let search = ["/sys/fs/cgroup", "-maxdepth", "6", "-name", &spec.id.to_string()];
+        let left = Command::new("find").args(search).output().unwrap().stdout;
+        assert!(left.is_empty(), "{}", String::from_utf8_lossy(&left));
+    })
+    .await;
+}
+
 /// A control plane that dies between the record and the release leaves no door; one that dies before the record too.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_control_plane_leaves_no_door_unrecorded() {
