@@ -75,6 +75,7 @@ setup-web:
 setup-test: setup-cargo
 	@$(step) packages infra/setup/packages.sh test
 	@$(step) openclaw infra/setup/openclaw.sh >/dev/null
+	@$(step) clients infra/setup/clients.sh >/dev/null
 	@$(step) docker infra/setup/docker.sh
 	@cargo nextest --version >/dev/null 2>&1 || \
 		$(step) nextest cargo install --locked --quiet cargo-nextest

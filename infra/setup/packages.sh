@@ -37,13 +37,20 @@ set_test() {
     need iptables iptables
     need procps pgrep
     need python3 python3
+    # Programs and a client for terminals.
+    need htop htop
+    need vim-tiny vi
+    [ -e /usr/lib/python3/dist-packages/websockets ] || missing+=(python3-websockets)
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
     set_desktop
+    need python3-aiosmtpd aiosmtpd
     compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 }
 
 set_bench() {
     set_test
     need nginx-light nginx
+    [ -e /usr/lib/python3/dist-packages/terminado ] || missing+=(python3-terminado)
     need websockify websockify
     need wrk wrk
 }

@@ -63,7 +63,7 @@ async function view(page: Page, path: string): Promise<void> {
   // Any page that came over the network: from a made-up one the browser lets nobody speak to this machine.
   await page.goto("/healthz");
   await page.addScriptTag({ type: "module", content: `import { connect } from "/novnc/main.js"; connect("${path}");` });
-  await page.locator("body[data-state=connect]").waitFor();
+  await page.locator("body[data-state=connect]").waitFor({ state: "attached" });
   await page.waitForFunction(() => {
     const canvas = document.querySelector("canvas");
     const pixels = canvas?.getContext("2d")?.getImageData(0, 0, canvas.width, canvas.height).data ?? [];

@@ -37,17 +37,20 @@ pub(super) async fn relay(web: WebSocket, desktop: Socket, filter: Option<ViewOn
         close = listen(&mut stream, &desktop, filter, &seat) => close,
         reason = seat.closed() => Some(frame(reason.code, reason.reason)),
     };
-    let Some(close) = close else { return };
     let closing = async {
-        if sink.send(Message::Close(Some(close))).await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
+        if let Some(close) = close
+            && sink.send(Message::Close(Some(close))).await.is_err()
+        {
+            return;
         }
+        // To read on also sends the answer to a close frame of the viewer's.
+        while let Some(Ok(_)) = stream.next().await {}
     };
     // Whoever does not answer has been told.
     let _ = timeout(CLOSE_LIMIT, closing).await;
 }
 
-/// Sends what the desktop shows; returns how to close, unless the viewer is gone.
+/// Sends what the desktop shows; returns how to close, unless the viewer goes by itself.
 async fn show(sink: &mut SplitSink<WebSocket, Message>, desktop: &Socket) -> Option<CloseFrame> {
     loop {
         let message = match timeout(PING_PERIOD, desktop.recv(FRAME_BYTES)).await {
@@ -59,7 +62,7 @@ async fn show(sink: &mut SplitSink<WebSocket, Message>, desktop: &Socket) -> Opt
     }
 }
 
-/// Passes on what the viewer sends; returns how to close, unless the viewer is gone.
+/// Passes on what the viewer sends; returns how to close, unless the viewer goes by itself.
 async fn listen(
     stream: &mut SplitStream<WebSocket>,
     desktop: &Socket,
@@ -75,7 +78,6 @@ async fn listen(
                 return Some(frame(close_code::UNSUPPORTED, "RFB comes in binary frames"));
             }
             Ok(Message::Ping(_) | Message::Pong(_)) => continue,
-            // The close frame was answered when it was read.
             Ok(Message::Close(_)) => return None,
             Err(error) => return broken(error),
         };

@@ -249,7 +249,11 @@ async fn a_viewer_types_and_one_who_only_looks_does_not() {
     };
     assert_eq!(u16::from(close.code), 1008);
     assert_eq!(close.reason.as_str(), "message type 77 is not known to view-only");
-    drop((looking, typing));
+    drop(looking);
+    typing.close(None).await.unwrap();
+    while let Some(message) = typing.next().await {
+        message.expect("an answer to the close frame");
+    }
     until("nobody looks", async || door.json("GET", "/vnc/status", Value::Null).await.1["viewers"] == 0)
         .await;
 }
