@@ -7,7 +7,10 @@
 mod bulk;
 mod crash;
 mod first_five_minutes;
+mod mail;
 mod platform;
 mod random_kills;
 mod sse;
+mod terminal;
+mod vnc;
 mod workbench;

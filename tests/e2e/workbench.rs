@@ -9,7 +9,10 @@ use tokio_tungstenite::tungstenite::{
     Message, client::IntoClientRequest, protocol::frame::coding::CloseCode,
 };
 
-use crate::platform::{Client, Platform};
+use crate::{
+    platform::{Client, Platform},
+    vnc::vncdotool,
+};
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<tokio::net::TcpStream>>;
 
@@ -82,18 +85,9 @@ impl Workbench {
             .unwrap();
         assert_eq!(same.status(), StatusCode::NOT_MODIFIED);
 
-        let (status, written) = self
-            .call("POST", "/files/write", Some(json!({"path": "/workspace/a/b.txt", "content": "käse\n"})))
-            .await;
-        assert!(status == 200 || status == 404, "{written}");
-        if status == 404 {
-            let (status, made) =
-                self.call("POST", "/files/mkdir", Some(json!({"path": "/workspace/a"}))).await;
-            assert!(status < 300, "{made}");
-            let body = json!({"path": "/workspace/a/b.txt", "content": "käse\n"});
-            let (status, written) = self.call("POST", "/files/write", Some(body)).await;
-            assert_eq!(status, 200, "{written}");
-        }
+        let body = json!({"path": "/workspace/a/b.txt", "content": "käse\n"});
+        let (status, written) = self.call("POST", "/files/write", Some(body)).await;
+        assert_eq!(status, 201, "{written}");
         let (status, read) = self.call("GET", "/files/read?path=/workspace/a/b.txt", None).await;
         assert_eq!((status, &read["content"]), (200, &json!("käse\n")), "{read}");
         // The agent's processes and the API see the same files, and own them alike.
@@ -113,7 +107,7 @@ impl Workbench {
         let found = self.exec(json!({"command": "find /workspace/out -name b.txt | xargs cat"})).await;
         assert_eq!(found["stdout"], "käse\nmore\n", "{found}");
         let (status, matches) = self.call("GET", "/files/search?path=/workspace&query=more", None).await;
-        assert_eq!((status, matches.as_array().map(Vec::len)), (200, Some(2)), "{matches}");
+        assert_eq!((status, matches["matches"].as_array().map(Vec::len)), (200, Some(2)), "{matches}");
 
         for path in ["/etc/shadow", "/workspace/../etc/passwd", "/proc/self/environ"] {
             let (status, refused) = self.call("GET", &format!("/files/read?path={path}"), None).await;
@@ -188,6 +182,15 @@ impl Workbench {
             }
         }
         assert_eq!(&greeting[..12], b"RFB 003.008\n");
+
+        let file = tempfile::Builder::new().suffix(".png").tempfile().unwrap();
+        let mut words = vec!["move", "300", "200", "click", "1"];
+        words.extend(["type", "touch", "key", "space", "type", "vncdotool", "key", "enter"]);
+        words.extend(["capture", file.path().to_str().unwrap()]);
+        vncdotool(self.socket("/vnc/ws", &self.client.key).await, &words).await;
+        assert!(std::fs::read(file.path()).unwrap().starts_with(b"\x89PNG\r\n"), "a PNG");
+        let wait = "timeout 20 sh -c 'until [ -e ~/vncdotool ]; do sleep 0.02; done'";
+        assert_eq!(self.exec(json!({ "command": wait })).await["exit_code"], 0);
     }
 }
 
@@ -241,7 +244,7 @@ async fn everything_of_a_workbench(platform: Platform) {
     });
     assert_eq!(closed(&mut socket).await, CloseCode::Away);
     let (_, stopped) = stop.await.unwrap();
-    assert_eq!(stopped["status"], "stopped", "{stopped}");
+    assert_eq!(stopped["status"], "succeeded", "{stopped}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
