@@ -7,6 +7,7 @@
 mod bulk;
 mod crash;
 mod first_five_minutes;
+mod hostile;
 mod mail;
 mod platform;
 mod random_kills;

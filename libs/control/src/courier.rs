@@ -134,3 +134,142 @@ fn text_of(error: &SendError) -> String {
     }
     text.chars().take(MAX_ERROR_CHARS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Mutex};
+
+    use async_trait::async_trait;
+    use reef_auth::{SecretBox, ServerKey};
+    use reef_db::{Db, Page};
+    use reef_model::{MailId, ManualClock, Timestamp};
+    use reef_testdb::{TestDatabase, both_engines};
+
+    use super::*;
+    use crate::account::Client;
+
+    /// A mail server that may be down.
+    #[derive(Default)]
+    struct Server {
+        is_down: Mutex<bool>,
+        came: Mutex<Vec<MailId>>,
+    }
+
+    #[async_trait]
+    impl Mailer for Server {
+        async fn send(&self, mail: &Mail) -> Result<(), SendError> {
+            if *self.is_down.lock().unwrap() {
+                return Err(SendError::Failed(Box::new(io::Error::other("connection refused"))));
+            }
+            self.came.lock().unwrap().push(mail.id);
+            Ok(())
+        }
+    }
+
+    struct World {
+        db: Db,
+        clock: Arc<ManualClock>,
+        server: Arc<Server>,
+        courier: Courier,
+    }
+
+    impl World {
+        /// A world with one forgotten password and its mail.
+        async fn open(database: &TestDatabase) -> Self {
+            let db = Db::connect(database.url(), 8).await.unwrap();
+            db.migrate().await.unwrap();
+            let clock = Arc::new(ManualClock::new(Timestamp::from_unix_micros(1_775_272_200_000_000)));
+            let secrets = SecretBox::new(&ServerKey::generate(), &[]);
+            let accounts = Accounts::new(db.clone(), clock.clone(), secrets);
+            accounts.ensure_operator(None, Some("correct horse".into())).await.unwrap();
+            accounts.forget_password("operator@localhost", &Client::default()).await.unwrap();
+            let server = Arc::new(Server::default());
+            let courier = Courier::new(accounts, server.clone(), "https://reef.example.org".to_owned());
+            Self { db, clock, server, courier }
+        }
+
+        fn set_down(&self, is_down: bool) {
+            *self.server.is_down.lock().unwrap() = is_down;
+        }
+
+        async fn work(&self) {
+            self.courier.send_due(&CancellationToken::new()).await.unwrap();
+        }
+
+        fn came(&self) -> Vec<MailId> {
+            self.server.came.lock().unwrap().clone()
+        }
+
+        async fn waiting(&self) -> Vec<reef_db::MailRow> {
+            self.db.list_mails_any(Page::first(10)).await.unwrap()
+        }
+    }
+
+    both_engines! {
+        async fn a_server_that_is_down_is_tried_again_ever_more_seldom(database: TestDatabase) {
+            let world = World::open(&database).await;
+            world.set_down(true);
+            world.work().await;
+            let [mail] = &world.waiting().await[..] else { panic!("one mail waits") };
+            assert_eq!((mail.kind.as_str(), mail.attempts), ("reset_password", 1));
+            assert!(mail.last_error.as_deref().unwrap().ends_with("connection refused"), "{mail:?}");
+            for (wait, attempts) in [(14, 1), (1, 2), (29, 2), (1, 3)] {
+                world.clock.advance(Duration::from_secs(wait));
+                world.work().await;
+                assert_eq!(world.waiting().await[0].attempts, attempts);
+            }
+            world.set_down(false);
+            world.clock.advance(Duration::from_secs(60));
+            world.work().await;
+            assert_eq!((world.came(), world.waiting().await), (vec![mail.id], vec![]));
+        }
+
+        async fn what_is_of_no_use_any_more_is_given_up_and_forgotten(database: TestDatabase) {
+            let world = World::open(&database).await;
+            world.set_down(true);
+            for _ in 0..20 {
+                world.work().await;
+                world.clock.advance(Duration::from_secs(600));
+            }
+            let [mail] = &world.waiting().await[..] else { panic!("it is still shown") };
+            assert_eq!((mail.next_attempt_at, mail.attempts < 10), (None, true), "{mail:?}");
+            world.set_down(false);
+            world.work().await;
+            assert_eq!(world.came(), []);
+            world.clock.advance(Duration::from_secs(30 * 24 * 3600));
+            world.courier.accounts.sweep().await.unwrap();
+            assert_eq!(world.waiting().await, []);
+        }
+
+        async fn what_a_courier_died_with_is_sent_by_another(database: TestDatabase) {
+            let world = World::open(&database).await;
+            let now = world.courier.accounts.now();
+            let mut tx = world.db.write().await.unwrap();
+            let held = tx.claim_mail(now, now + CLAIM).await.unwrap().unwrap();
+            tx.commit().await.unwrap();
+            world.work().await;
+            assert_eq!(world.came(), []);
+            world.clock.advance(CLAIM);
+            world.work().await;
+            assert_eq!(world.came().len(), 1);
+            // The first one was only slow: what it does now is of no effect.
+            world.courier.accounts.answer_forgotten(&held, None, None).await.unwrap();
+            world.work().await;
+            assert_eq!(world.came().len(), 1);
+        }
+
+        async fn many_couriers_send_each_mail_once(database: TestDatabase) {
+            let world = World::open(&database).await;
+            for n in 0..12 {
+                let email = format!("a{n}@example.org");
+                let wish = crate::account::SignUp { email, password: "correct horse".into(), name: None, invite_code: None };
+                world.courier.accounts.sign_up(wish, &Client::default()).await.unwrap();
+            }
+            tokio::join!(world.work(), world.work(), world.work());
+            let mut came = world.came();
+            came.sort_unstable();
+            came.dedup();
+            assert_eq!((world.came().len(), came.len()), (13, 13));
+        }
+    }
+}

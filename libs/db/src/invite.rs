@@ -190,7 +190,7 @@ statements! {
         = Sql::same("DELETE FROM entitlements WHERE user_id = $1"),
         [tenant];
 
-    /// Hands the invites that one operator made to another one.
+    /// Hands the invites that an account made to another one.
     pub Tx.hand_over_invites(from: UserId, to: UserId) -> Count
         = Sql::same("UPDATE invites SET created_by = $2 WHERE created_by = $1"),
         [from, to];

@@ -58,6 +58,19 @@ impl Smtp {
         Ok(Self { transport, from: from.parse().map_err(SmtpSettingsError::From)? })
     }
 
+    /// Connects and signs in, sends nothing.
+    ///
+    /// # Errors
+    /// [`SendError::Failed`].
+    pub async fn check(&self) -> Result<(), SendError> {
+        match tokio::time::timeout(TIMEOUT, self.transport.test_connection()).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(SendError::Failed("it does not answer as a mail server".into())),
+            Ok(Err(error)) => Err(SendError::Failed(error.into())),
+            Err(late) => Err(SendError::Failed(late.into())),
+        }
+    }
+
     fn message(&self, mail: &Mail) -> Result<Message, SendError> {
         let to = mail.to.parse().map_err(|error| SendError::Refused(Box::new(error)))?;
         // RFC 3834: no holiday replies to it.
@@ -129,6 +142,7 @@ mod tests {
         let rendered = Letter::PasswordChanged.render("https://reef.example.org");
         let mail = Mail { id: MailId::generate(), to: "ada@example.org".to_owned(), rendered };
         assert!(matches!(smtp.send(&mail).await, Err(SendError::Failed(_))));
+        assert!(smtp.check().await.is_err());
         let mail = Mail { to: "no address".to_owned(), ..mail };
         assert!(matches!(smtp.send(&mail).await, Err(SendError::Refused(_))));
     }

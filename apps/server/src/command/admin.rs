@@ -11,7 +11,9 @@ use reef_control::{
     account::{Accounts, InviteTerms, NewKey},
 };
 use reef_db::{Db, Page, UserRow};
-use reef_model::{ActorKind, Clock, InviteId, Plan, Revoked, Role, Scope, Scopes, SystemClock, Timestamp};
+use reef_model::{
+    ActorKind, Clock, InviteId, Plan, Revoked, Role, Scope, Scopes, SystemClock, Timestamp, TokenPurpose,
+};
 use secrecy::ExposeSecret;
 
 use crate::{output::say, platform};
@@ -180,6 +182,9 @@ impl Admin {
                 let hash = Passwords::default().hash(made.clone()).await?;
                 let mut tx = self.db.write().await?;
                 tx.set_user_password(user.id, &hash).await?.context("the account is gone")?;
+                for purpose in TokenPurpose::ALL {
+                    tx.delete_account_tokens(user.id, *purpose).await?;
+                }
                 tx.delete_other_sessions(user.id, None).await?;
                 tx.insert_audit(&self.actor(&user).entry("account.reset_password", user.id, now)).await?;
                 tx.insert_revocation(Revoked::User, user.id.as_uuid(), now).await?;

@@ -3,6 +3,7 @@
 use std::{path::Path, process::ExitCode, time::Duration};
 
 use reef_config::{Config, Source};
+use reef_mail::Smtp;
 use reef_model::RuntimeKind;
 use tokio::net::TcpListener;
 
@@ -45,6 +46,7 @@ pub(crate) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<ExitCo
             address(&config, &mut report).await;
             disk(&config.server.data_dir, &mut report);
             secrets(&config, &mut report);
+            mail(&config, &mut report).await;
             runtime(&config, &mut report).await;
         }
         Err(error) => {
@@ -98,6 +100,20 @@ fn secrets(config: &Config, report: &mut Report) {
     match platform::server_key(config) {
         Ok(_) => report.good("the server key can be read"),
         Err(error) => report.wrong(&format!("the server key: {error:#}")),
+    }
+}
+
+async fn mail(config: &Config, report: &mut Report) {
+    let Some(url) = &config.mail.smtp_url else {
+        return report.good("REEF_SMTP_URL is not set: mail is written to the log");
+    };
+    match Smtp::new(url, &config.mail.from) {
+        Ok(smtp) => match smtp.check().await {
+            Ok(()) => report.good("the mail server answers"),
+            // Mail waits for it; Reef serves without.
+            Err(error) => report.odd(&format!("{:#}", anyhow::Error::from(error))),
+        },
+        Err(error) => report.wrong(&format!("{:#}", anyhow::Error::from(error))),
     }
 }
 
