@@ -10,6 +10,7 @@ mod accounts;
 mod authz_walk;
 mod discovery;
 mod errors;
+mod idempotency;
 mod instances;
 mod invites;
 mod keys;

@@ -97,6 +97,9 @@ impl ApiState {
             if let Err(error) = self.control().accounts().sweep().await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "ended sessions not removed");
             }
+            if let Err(error) = crate::idempotency::reap(self).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "old answers not removed");
+            }
             match self.control().purge_accounts().await {
                 Ok(0) => {}
                 Ok(count) => tracing::info!(count, "deleted accounts are gone"),

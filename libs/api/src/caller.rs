@@ -117,7 +117,7 @@ const BAD_KEY: &str =
     "This key is not valid: it is mistyped, has ended or was revoked. Make another on the account page.";
 
 /// Returns who asks: by a key, by a ticket, by a link, or by a browser's cookie.
-async fn authenticate(
+pub(crate) async fn authenticate(
     parts: &Parts,
     state: &ApiState,
     context: &RequestContext,

@@ -27,7 +27,7 @@ use tracing::{Instrument, Span};
 use crate::{ApiError, ApiState, limits::RateState};
 
 /// JSON bodies; chat bodies are bounded on their way to the door.
-const MAX_JSON_BYTES: usize = 256 * 1024;
+pub(crate) const MAX_JSON_BYTES: usize = 256 * 1024;
 const MAX_REQUEST_ID_BYTES: usize = 128;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 static X_REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID);

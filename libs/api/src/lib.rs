@@ -12,6 +12,7 @@ mod docs;
 mod error;
 mod extract;
 mod forward;
+mod idempotency;
 mod instance_route;
 mod limits;
 mod openapi;
@@ -26,8 +27,9 @@ mod views;
 /// Of this build.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-use axum::{Router, extract::Request, routing::Route};
+use axum::{Router, extract::Request, middleware::from_fn_with_state, routing::Route};
 use http::{HeaderName, Method, header};
+use reef_door::headers::IDEMPOTENCY_KEY;
 use tower::{Service, layer::layer_fn, service_fn};
 use tower_http::cors::{Any, CorsLayer};
 use utoipa_axum::router::OpenApiRouter;
@@ -47,10 +49,17 @@ pub fn router(state: ApiState) -> Router {
     let api = api.method_not_allowed_fallback(error::no_such_method);
     // Before CORS, so that a preflight is not taken for a wrong method.
     let for_browsers = complete(api.clone().layer(cors()), |all| all.layer(session::layer(&state)), &state);
+    let remember = from_fn_with_state(state.clone(), idempotency::remember);
+    let named = api.clone().route_layer(remember).layer(cors());
+    let for_named = complete(named, |all| all.layer(session::layer(&state)), &state);
     let for_programs = complete(api, |all| all, &state);
     Router::new().fallback_service(service_fn(move |request: Request| {
         let request = without_trailing_slash(request);
-        let routes = if is_of_program(&request) { &for_programs } else { &for_browsers };
+        let routes = match () {
+            () if request.headers().contains_key(IDEMPOTENCY_KEY) => &for_named,
+            () if is_of_program(&request) => &for_programs,
+            () => &for_browsers,
+        };
         routes.clone().call(request)
     }))
 }
@@ -87,6 +96,9 @@ fn is_of_program(request: &Request) -> bool {
 /// Any origin may call with a key; cookies are not sent from other origins, since credentials are off.
 fn cors() -> CorsLayer {
     let exposed = [
+        "accept-ranges",
+        "content-disposition",
+        "content-range",
         "link",
         "location",
         "etag",
@@ -105,6 +117,7 @@ fn cors() -> CorsLayer {
             header::CONTENT_TYPE,
             header::IF_MATCH,
             header::IF_NONE_MATCH,
+            header::IF_RANGE,
             header::RANGE,
             HeaderName::from_static("idempotency-key"),
             HeaderName::from_static("last-event-id"),

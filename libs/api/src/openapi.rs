@@ -2,19 +2,23 @@
 //!
 //! Errors are not written at each route: which are possible follows from the route's marks, parameters and body.
 
+use http::Method;
 use reef_door::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        Components, ContentBuilder, Info, InfoBuilder, License, Ref, RefOr, Response, ResponseBuilder,
-        Server, Tag,
-        path::{Operation, PathItem},
+        Components, ContentBuilder, Info, InfoBuilder, License, Ref, RefOr, Required, Response,
+        ResponseBuilder, Server, Tag,
+        path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem},
+        schema::{ObjectBuilder, Type},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
         tag::TagBuilder,
     },
 };
 use utoipa_axum::router::OpenApiRouter;
+
+use crate::idempotency::is_remembered;
 
 /// The document in its two forms.
 pub(crate) struct Rendered {
@@ -80,8 +84,8 @@ pub fn document() -> utoipa::openapi::OpenApi {
         components.responses.insert(code.as_str().to_owned(), RefOr::T(error_response(*code)));
     }
     for (path, item) in &mut document.paths.paths {
-        for operation in operations(item) {
-            complete(path, operation);
+        for (method, operation) in operations(item) {
+            complete(&method, path, operation);
         }
     }
     document
@@ -136,10 +140,17 @@ fn security_schemes() -> [(String, SecurityScheme); 2] {
     ]
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete]
-        .into_iter()
-        .filter_map(Option::as_mut)
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operation)> {
+    let PathItem { get, put, post, patch, delete, .. } = item;
+    [
+        (Method::GET, get),
+        (Method::PUT, put),
+        (Method::POST, post),
+        (Method::PATCH, patch),
+        (Method::DELETE, delete),
+    ]
+    .into_iter()
+    .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
 }
 
 fn mark<'o>(operation: &'o Operation, name: &str) -> Option<&'o Value> {
@@ -157,7 +168,7 @@ const SIGNS_IN: [&str; 6] = [
 ];
 
 /// Adds what follows from the marks: security and errors.
-fn complete(path: &str, operation: &mut Operation) {
+fn complete(method: &Method, path: &str, operation: &mut Operation) {
     use ErrorCode as C;
     let is_public = operation.tags.as_ref().is_some_and(|tags| tags.iter().any(|tag| tag == "Discovery"));
     let signs_in = SIGNS_IN.contains(&path);
@@ -189,8 +200,12 @@ fn complete(path: &str, operation: &mut Operation) {
     if has_body {
         errors.push(C::PayloadTooLarge);
     }
-    if is_on_instance || has_body || names_one {
+    let is_remembered = !is_public && is_remembered(method, path);
+    if is_on_instance || has_body || names_one || is_remembered {
         errors.push(C::Conflict);
+    }
+    if is_remembered {
+        operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
     }
     if is_on_instance && goes_to_door {
         errors.extend([C::UpstreamError, C::UpstreamTimeout]);
@@ -209,10 +224,25 @@ fn complete(path: &str, operation: &mut Operation) {
             operation.responses.responses.entry(status.to_owned()).or_insert(reference);
         }
     }
-    if goes_to_door {
+    if goes_to_door || is_remembered {
         let reference = RefOr::Ref(Ref::from_response_name(C::InvalidRequest.as_str()));
         operation.responses.responses.entry("422".to_owned()).or_insert(reference);
     }
+}
+
+fn idempotency_key() -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(255));
+    ParameterBuilder::new()
+        .name("Idempotency-Key")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some(
+            "Repeating the request with the same key within 24 h gets the first one's answer (`Idempotent-Replayed: true`), \
+             without what is shown only once. Another request under it: 422; while the first one runs: 409. After an error \
+             the key is free again.",
+        ))
+        .schema(Some(schema))
+        .build()
 }
 
 fn error_response(code: ErrorCode) -> Response {
@@ -273,7 +303,7 @@ mod tests {
         let mut document = document();
         let mut names = std::collections::BTreeSet::new();
         for (path, item) in &mut document.paths.paths {
-            for operation in operations(item) {
+            for (_, operation) in operations(item) {
                 let name = operation.operation_id.clone().unwrap_or_default();
                 assert!(names.insert(name.clone()), "{name} twice, at {path}");
                 for marked in ["x-reef-scope", "x-reef-wakes"] {

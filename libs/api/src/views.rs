@@ -294,8 +294,8 @@ pub(crate) struct MintedKey {
     /// The key.
     #[serde(flatten)]
     pub(crate) key: ApiKey,
-    /// The secret; keep it now, it is not shown again.
-    #[schema(example = "sk_live_3fK9…")]
+    /// The secret; keep it now, it is not shown again, not even to a repeated request with the same `Idempotency-Key`.
+    #[schema(example = "sk_live_3fK9…", required = false)]
     pub(crate) secret: String,
 }
 
@@ -344,7 +344,8 @@ pub(crate) struct MintedInvite {
     /// The invite.
     #[serde(flatten)]
     pub(crate) invite: Invite,
-    /// The code to give away.
+    /// The code to give away; a repeated request with the same `Idempotency-Key` does not get it.
+    #[schema(required = false)]
     pub(crate) code: String,
 }
 

@@ -21,6 +21,7 @@ mod instance;
 mod invite;
 mod lease;
 mod mail;
+mod named_request;
 mod operation;
 mod page;
 mod revocation;
@@ -40,6 +41,7 @@ pub use error::{ConnectError, DbError, Unique};
 pub use instance::{Fact, InstanceChange, InstanceRow, IntentChange, NewInstance};
 pub use invite::{EntitlementRow, InviteRow, NewEntitlement, NewInvite};
 pub use mail::{ClaimedMail, MailCounts, MailRow, NewMail};
+pub use named_request::{NamedRequestRow, RequestAnswer, RequestClaim};
 pub use operation::{NewOperation, OperationError, OperationRow};
 pub use page::Page;
 pub use revocation::RevocationRow;
@@ -61,6 +63,7 @@ pub fn statements() -> impl Iterator<Item = &'static Statement> {
         invite::STATEMENTS,
         lease::STATEMENTS,
         mail::STATEMENTS,
+        named_request::STATEMENTS,
         operation::STATEMENTS,
         revocation::STATEMENTS,
         session::STATEMENTS,

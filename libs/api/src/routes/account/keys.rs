@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -18,6 +19,7 @@ use crate::{
     ApiError, ApiResult, ApiState,
     caller::{Account, Anyone, Caller},
     extract::{Json, PageQuery, Path, Query},
+    idempotency::ShownOnce,
     views::{ApiKey, MintedKey},
 };
 
@@ -90,7 +92,7 @@ async fn mint(
     let may_give = caller.identity().may_give();
     let (row, secret) = state.control().accounts().mint_key(&caller.actor(), may_give, wish).await?;
     let minted = MintedKey { key: row.into(), secret: secret.expose().to_owned() };
-    Ok((StatusCode::CREATED, Json(minted)).into_response())
+    Ok((StatusCode::CREATED, Extension(ShownOnce("secret")), Json(minted)).into_response())
 }
 
 /// Tells what the key that asks may do.
@@ -211,5 +213,5 @@ async fn rotate(
     let may_give = caller.identity().may_give();
     let rotated = state.control().accounts().rotate_key(&caller.actor(), may_give, id, overlap).await?;
     let minted = MintedKey { key: rotated.new.into(), secret: rotated.secret.expose().to_owned() };
-    Ok((StatusCode::CREATED, Json(minted)).into_response())
+    Ok((StatusCode::CREATED, Extension(ShownOnce("secret")), Json(minted)).into_response())
 }

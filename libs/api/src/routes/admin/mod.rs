@@ -3,6 +3,7 @@
 mod tasks;
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -17,6 +18,7 @@ use crate::{
     ApiResult, ApiState,
     caller::{Caller, Operator},
     extract::{Json, PageQuery, Path, Query},
+    idempotency::ShownOnce,
     routes::account::AuditQuery,
     views::{AuditRecord, Invite, MintedInvite, WaitingMail},
 };
@@ -92,7 +94,7 @@ async fn create_invite(
         None => accounts.create_invite(&actor, terms).await?,
     };
     let minted = MintedInvite { invite: row.into(), code: code.expose().to_owned() };
-    Ok((StatusCode::CREATED, Json(minted)).into_response())
+    Ok((StatusCode::CREATED, Extension(ShownOnce("code")), Json(minted)).into_response())
 }
 
 /// Withdraws an invite; what it gave already stays.
