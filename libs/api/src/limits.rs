@@ -138,9 +138,17 @@ type Limiter =
 
 /// Every policy with its counters.
 pub struct RateLimits {
-    policies: Vec<(u32, Duration, Limiter)>,
+    policies: Vec<Limit>,
     /// Who was refused, and until when that is certain to last.
     refused: Mutex<HashMap<(Policy, Subject), Instant>>,
+}
+
+struct Limit {
+    quota: u32,
+    window: Duration,
+    /// Both, as `RateLimit-Policy` says them.
+    field: HeaderValue,
+    limiter: Limiter,
 }
 
 impl Default for RateLimits {
@@ -151,16 +159,15 @@ impl Default for RateLimits {
 
 impl std::fmt::Debug for RateLimits {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.policies.iter().map(|(count, window, _)| (count, window))).finish()
+        f.debug_list().entries(self.policies.iter().map(|limit| &limit.field)).finish()
     }
 }
 
 /// What is left of a budget.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct RateState {
     policy: Policy,
-    quota: u32,
-    window: Duration,
+    field: HeaderValue,
     remaining: u32,
     reset: Duration,
 }
@@ -174,7 +181,13 @@ impl RateLimits {
             let quota = Quota::with_period(window / count.get())
                 .unwrap_or(Quota::per_second(count))
                 .allow_burst(count);
-            (count.get(), window, RateLimiter::keyed(quota).with_middleware())
+            let field = format!("\"{}\";q={count};w={}", policy.name(), window.as_secs());
+            Limit {
+                quota: count.get(),
+                window,
+                field: HeaderValue::try_from(field).expect("names of policies are ASCII"),
+                limiter: RateLimiter::keyed(quota).with_middleware(),
+            }
         };
         Self { policies: Policy::ALL.iter().map(make).collect(), refused: Mutex::default() }
     }
@@ -184,12 +197,12 @@ impl RateLimits {
     /// # Errors
     /// 429 with `Retry-After` where the budget is used up.
     pub(crate) fn check(&self, policy: Policy, subject: &Subject) -> Result<RateState, ApiError> {
-        let (quota, window, limiter) = &self.policies[policy as usize];
+        let Limit { quota, window, field, limiter } = &self.policies[policy as usize];
         match limiter.check_key(subject) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
                 let reset = (*window / *quota).mul_f64(f64::from(quota - remaining.min(*quota)));
-                Ok(RateState { policy, quota: *quota, window: *window, remaining, reset })
+                Ok(RateState { policy, field: field.clone(), remaining, reset })
             }
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -205,7 +218,7 @@ impl RateLimits {
     }
 
     fn refusal(&self, policy: Policy, wait: Duration) -> ApiError {
-        let (quota, window, _) = &self.policies[policy as usize];
+        let Limit { quota, window, .. } = &self.policies[policy as usize];
         let seconds = wait.as_secs() + 1;
         let message = format!(
             "Too many requests: {quota} per {} s are allowed here. Try again in {seconds} s.",
@@ -224,7 +237,7 @@ impl RateLimits {
     pub(crate) fn reap(&self) {
         let now = Instant::now();
         self.refused().retain(|_, until| now < *until);
-        for (_, _, limiter) in &self.policies {
+        for Limit { limiter, .. } in &self.policies {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }
@@ -233,13 +246,10 @@ impl RateLimits {
 
 impl RateState {
     pub(crate) fn write(&self, headers: &mut HeaderMap) {
-        let name = self.policy.name();
-        let policy = format!("\"{name}\";q={};w={}", self.quota, self.window.as_secs());
-        let state = format!("\"{name}\";r={};t={}", self.remaining, self.reset.as_secs());
-        for (name, value) in [("ratelimit-policy", policy), ("ratelimit", state)] {
-            if let Ok(value) = HeaderValue::try_from(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
+        headers.insert(HeaderName::from_static("ratelimit-policy"), self.field.clone());
+        let state = format!("\"{}\";r={};t={}", self.policy.name(), self.remaining, self.reset.as_secs());
+        if let Ok(value) = HeaderValue::try_from(state) {
+            headers.insert(HeaderName::from_static("ratelimit"), value);
         }
     }
 }
