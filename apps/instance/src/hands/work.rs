@@ -88,6 +88,9 @@ impl Work {
                 });
             }
             Call::Files(call) => {
+                if let Some((reply, file)) = self.files.open_at_once(&call) {
+                    return answer(&channel, id, Ok(Reply::Files(reply)), Some(file)).await;
+                }
                 let files = self.files.clone();
                 tokio::spawn(async move {
                     let fd = fds.into_iter().next();

@@ -9,10 +9,11 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 use reef_door::files::{ArchiveFormat, FileKind};
-use rustix::fs::{OFlags, Stat, fstat, readlinkat};
+use rustix::fs::{Stat, fstat, readlinkat};
 use zip::{ZipWriter, write::SimpleFileOptions, write::StreamWriter};
 
 use super::{
+    READ,
     beneath::{Place, Roots},
     entry::{kind, size},
     pipe::Pipe,
@@ -60,7 +61,7 @@ enum Source {
 impl Source {
     fn open(place: &Place<'_>) -> Result<Self, Failure> {
         let fail = |error: io::Error| place.failure(error);
-        let file = place.open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY).map_err(fail)?;
+        let file = place.open(READ).map_err(fail)?;
         match kind(&fstat(&file).map_err(|error| fail(error.into()))?) {
             FileKind::Directory => Ok(Self::Tree(Walk::new(file).map_err(fail)?)),
             FileKind::File => Ok(Self::File(file, place.name().into())),

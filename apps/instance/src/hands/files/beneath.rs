@@ -149,6 +149,11 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Opens it if that needs no disk (openat2(2), `RESOLVE_CACHED`); any trouble is nothing.
+    pub(super) fn open_cached(&self, flags: OFlags) -> Option<OwnedFd> {
+        beneath(self.root, &self.below, flags, ResolveFlags::CACHED).ok()
+    }
+
     /// Opens what is there as `O_PATH`, a last link itself.
     pub(super) fn open_nofollow(&self) -> io::Result<OwnedFd> {
         let Some(parent) = self.parent() else { return self.open(OFlags::PATH) };
@@ -259,7 +264,8 @@ fn resolve(top: &OwnedFd, path: &Path, flags: OFlags, resolve_flags: ResolveFlag
     let mut result = Err(Errno::AGAIN);
     for _ in 0..TRIES {
         result = openat2(top, path, flags | OFlags::CLOEXEC, Mode::empty(), how);
-        if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
+        let is_raced = matches!(result, Err(Errno::AGAIN | Errno::INTR));
+        if !is_raced || how.contains(ResolveFlags::CACHED) {
             break;
         }
     }

@@ -16,9 +16,10 @@ use ignore::{
     overrides::{Override, OverrideBuilder},
 };
 use reef_door::files::{FileKind, SearchMatch};
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::fstat;
 
 use super::{
+    READ,
     beneath::{Place, Roots, open_below},
     entry::{kind, require_regular, size},
     pipe::{Lines, Pipe},
@@ -48,9 +49,7 @@ pub(super) fn search(roots: &Roots, search: &Search, pipe: Pipe) -> Result<Reply
     let place = roots.place(&search.path)?;
     let matcher = matcher(search)?;
     let globs = globs(search.glob.as_deref())?;
-    let file = place
-        .open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
-        .map_err(|error| place.failure(error))?;
+    let file = place.open(READ).map_err(|error| place.failure(error))?;
     let stat = fstat(&file).map_err(|error| place.failure(error))?;
     let mut run = Run {
         place: &place,
@@ -227,7 +226,7 @@ impl Ignores {
             return;
         }
         self.levels.retain(|(level, _)| dir.starts_with(level) && dir != level);
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = READ;
         let Ok(file) = open_below(top, &dir.join(".gitignore"), flags) else { return };
         let mut text = Vec::new();
         if require_regular(&file).is_err()

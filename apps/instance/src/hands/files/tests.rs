@@ -62,7 +62,13 @@ impl Fixture {
     }
 
     fn read(&self, path: &str) -> Result<String, Failure> {
-        let (_, fd) = self.files.handle(Call::Open { path: path.into() }, None)?;
+        let call = Call::Open { path: path.into() };
+        // Both ways, so that both are attacked.
+        let at_once = self.files.open_at_once(&call).map(|(reply, file)| (reply, Some(file)));
+        let (_, fd) = match at_once {
+            Some(opened) if rand::random() => opened,
+            _ => self.files.handle(call, None)?,
+        };
         let mut text = String::new();
         File::from(fd.expect("an open file")).read_to_string(&mut text).unwrap();
         Ok(text)

@@ -204,7 +204,7 @@ fn bombs_are_not_unpacked() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Archives with a few bytes changed are unpacked or refused; nothing is written elsewhere, nothing panics.
     #[test]
