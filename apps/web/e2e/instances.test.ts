@@ -46,6 +46,8 @@ test("an instance is created, stopped, started, deleted and brought back", async
   // Another window of the same person sees what happens as it happens.
   const other = await page.context().newPage();
   await other.goto("/instances");
+  // A window behind another draws once a second.
+  await page.bringToFront();
   const card = other.getByRole("listitem").filter({ hasText: "research" });
   await card.getByText("Ready").waitFor();
 

@@ -32,7 +32,7 @@ test("from nothing to a streamed answer of the real OpenClaw, in the browser and
   const key = (await page.getByLabel("Secret of script").textContent()) ?? "";
   await page.getByRole("button", { name: "Done" }).click();
 
-  await page.getByRole("link", { name: "Instances" }).click();
+  await page.getByRole("link", { name: "Instances", exact: true }).click();
   await page.getByRole("button", { name: "New instance" }).click();
   await page.getByLabel("Name").fill("real");
   assert.equal(await page.getByLabel("Invite code").count(), 0, "a redeemed code is enough");
@@ -44,10 +44,10 @@ test("from nothing to a streamed answer of the real OpenClaw, in the browser and
   await answers.first().getByText("Hello from the browser").waitFor({ timeout: 60_000 });
   await ada.ask("/run echo made by $((6 * 7))");
   await answers.nth(1).getByText("exec").first().waitFor({ timeout: 60_000 });
-  await answers.nth(1).getByText("made by 42").first().waitFor({ timeout: 60_000 });
+  await answers.nth(1).getByText("made by 42").last().waitFor({ timeout: 60_000 });
   // In the middle of an answer or after it: what was said is there again.
   await page.reload();
-  await answers.nth(1).getByText("made by 42").first().waitFor();
+  await answers.nth(1).getByText("made by 42").last().waitFor();
 
   const id = /inst_\w+/.exec(page.url())?.[0] ?? "";
   const asked = await fetch(`${platform.origin}/api/instances/${id}/chat`, {
@@ -80,6 +80,7 @@ test("from nothing to a streamed answer of the real OpenClaw, in the browser and
     headers: { authorization: `Bearer ${key}` },
     body: "theirs",
   });
+  await page.getByRole("textbox", { name: "notes.md" }).press("Control+End");
   await page.keyboard.type(", again");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("The file was changed meanwhile.").waitFor();

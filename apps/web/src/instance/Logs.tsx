@@ -13,6 +13,8 @@ import { NotReady } from "./NotReady";
 
 const LINES = 1000;
 const EVERY_MS = 2_000;
+/** The gateway writes its own time, which is the one beside it. */
+const OWN_TIME = /^\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:?\d\d)\s+/;
 
 /** What the gateway writes: followed, filtered. */
 export function Logs() {
@@ -59,7 +61,7 @@ export function Logs() {
             {shown.map(({ at, line }, index) => (
               <div key={`${at}-${index}`} className={tone(line)}>
                 <time dateTime={at}>{new Date(at).toLocaleTimeString()}</time>
-                <span>{line}</span>
+                <span>{line.replace(OWN_TIME, "")}</span>
               </div>
             ))}
             <div ref={end} />

@@ -94,7 +94,7 @@ function AccountMenu() {
         Invites
       </MenuItem>
       <MenuItem icon={<CircleUserRound aria-hidden />} onSelect={() => void navigate({ to: "/account/sessions" })}>
-        Account and sessions
+        Profile and sessions
       </MenuItem>
       <MenuLine />
       <MenuChoice

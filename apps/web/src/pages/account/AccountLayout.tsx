@@ -7,7 +7,7 @@ import { sessionQuery } from "../../api/queries";
 const TABS = [
   { to: "/account/keys", name: "API keys", icon: KeyRound },
   { to: "/account/invites", name: "Invites", icon: Ticket },
-  { to: "/account/sessions", name: "Account and sessions", icon: MonitorSmartphone },
+  { to: "/account/sessions", name: "Profile", icon: MonitorSmartphone },
 ] as const;
 
 export function AccountLayout() {

@@ -19,7 +19,6 @@ const SCOPES: [scope: Scope, meaning: string][] = [
   ["terminal", "Run commands and open terminals"],
   ["desktop", "See and control the desktop"],
   ["gateway", "Reach the OpenClaw gateway itself"],
-  ["hosts", "See and command joined machines"],
   ["account", "Manage this account: keys, sessions, invites"],
 ];
 const DAYS: [days: number, name: string][] = [
@@ -125,16 +124,18 @@ function Form({ onMade, onCancel }: { onMade: (key: MintedKey) => void; onCancel
 
 /** A secret, shown this once. */
 export function Secret({ minted, onDone }: { minted: MintedKey; onDone: () => void }) {
+  // Left out only where a request is answered a second time.
+  const secret = minted.secret ?? "";
   return (
     <>
       <Notice kind="warn" title="Copy it now.">
         It is not shown again: Reef keeps only its hash.
       </Notice>
       <output className="secret" aria-label={`Secret of ${minted.name}`}>
-        {minted.secret}
+        {secret}
       </output>
       <footer>
-        <Copy named text={minted.secret} label="Copy key" />
+        <Copy named text={secret} label="Copy key" />
         <Button kind="primary" onClick={onDone}>
           Done
         </Button>

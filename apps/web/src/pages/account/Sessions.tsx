@@ -1,44 +1,22 @@
-import { useQuery, useQueryClient, useSuspenseQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { MonitorSmartphone } from "lucide-react";
 
 import { api, unwrap, type BrowserSession } from "../../api/client";
 import { messageOf } from "../../api/problem";
-import { browserSessionsQuery, sessionQuery } from "../../api/queries";
+import { browserSessionsQuery } from "../../api/queries";
 import { ago, browserName, when } from "../../lib/format";
 import { Button } from "../../ui/Button";
 import { Notice } from "../../ui/Notice";
 import { Spinner, useTitle } from "../../ui/Page";
 import { useSubmit } from "../Gate";
+import { Deletion, Password, Profile } from "./Profile";
 
 export function Sessions() {
-  useTitle("Account and sessions");
-  const { data: user } = useSuspenseQuery(sessionQuery);
+  useTitle("Profile");
   const { data: sessions, error } = useQuery(browserSessionsQuery);
   return (
     <>
-      <section className="card">
-        <h2>Profile</h2>
-        <dl className="facts">
-          <div>
-            <dt>Name</dt>
-            <dd>{user.name ?? "not given"}</dd>
-          </div>
-          <div>
-            <dt>E-mail address</dt>
-            <dd>{user.email}</dd>
-          </div>
-          <div>
-            <dt>Member since</dt>
-            <dd>{when(user.created_at)}</dd>
-          </div>
-          {user.role === "operator" && (
-            <div>
-              <dt>Role</dt>
-              <dd>Operator of this service</dd>
-            </div>
-          )}
-        </dl>
-      </section>
+      <Profile />
       <section className="card">
         <h2>Where you are signed in</h2>
         {error && <Notice kind="bad">{messageOf(error)}</Notice>}
@@ -52,6 +30,8 @@ export function Sessions() {
           !error && <Spinner />
         )}
       </section>
+      <Password />
+      <Deletion />
     </>
   );
 }
