@@ -1,6 +1,6 @@
 //! Many small files and one large one, through the control plane: what goes up comes down, in constant memory.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use nix::unistd::Pid;
@@ -20,18 +20,23 @@ fn content_url(client: &Client, id: &str, path: &str) -> String {
     format!("{}/api/instances/{id}/files/content?path={path}&parents=true", client.base)
 }
 
-/// Bytes that no compression and no hole shortens, and that can be made again.
-fn chunk(number: u64) -> Vec<u8> {
-    let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut bytes = Vec::with_capacity(CHUNK);
-    while bytes.len() < CHUNK {
+/// A block that no compression shortens; stamped with its number in every page, it is unlike all others.
+fn chunk(block: &[u8], number: u64) -> Vec<u8> {
+    let mut bytes = block.to_vec();
+    bytes.chunks_mut(4096).for_each(|page| page[..8].copy_from_slice(&number.to_le_bytes()));
+    bytes
+}
+
+fn block() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = std::iter::repeat_with(|| {
         // xorshift64 (Marsaglia, 2003).
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes
+        state.to_le_bytes()
+    });
+    words.take(CHUNK / 8).flatten().collect()
 }
 
 fn resident_kib(pid: Pid) -> u64 {
@@ -61,7 +66,9 @@ async fn small_files(client: &Client, id: &str) {
 async fn large_file(client: &Client, id: &str, pids: &[Pid]) {
     let before: Vec<u64> = pids.iter().map(|pid| resident_kib(*pid)).collect();
     let url = content_url(client, id, "/workspace/large.bin");
-    let chunks = stream::iter(0..CHUNKS).map(|number| Ok::<_, std::io::Error>(chunk(number)));
+    let block = Arc::new(block());
+    let source = block.clone();
+    let chunks = stream::iter(0..CHUNKS).map(move |number| Ok::<_, std::io::Error>(chunk(&source, number)));
     let body = reqwest::Body::wrap_stream(chunks);
     let put = client.http.put(&url).bearer_auth(&client.key).body(body).send().await.unwrap();
     assert!(put.status().is_success(), "{}", put.text().await.unwrap());
@@ -72,7 +79,7 @@ async fn large_file(client: &Client, id: &str, pids: &[Pid]) {
         came.update(piece.unwrap());
     }
     let mut sent = Sha256::new();
-    (0..CHUNKS).for_each(|number| sent.update(chunk(number)));
+    (0..CHUNKS).for_each(|number| sent.update(chunk(&block, number)));
     assert!(came.finalize() == sent.finalize(), "the checksums are the same");
     for (pid, before) in pids.iter().zip(before) {
         let grown = resident_kib(*pid).saturating_sub(before);
