@@ -7,8 +7,15 @@ use serde_json::json;
 
 async fn used(platform: &Platform, user: UserId, instance: InstanceId, hour: &str, tokens: i64) {
     let hour: Timestamp = hour.parse().unwrap();
-    let used = ModelUse { user_id: user, instance_id: instance, hour, requests: 1, estimated_requests: 0,
-        prompt_tokens: tokens, completion_tokens: 1 };
+    let used = ModelUse {
+        user_id: user,
+        instance_id: instance,
+        hour,
+        requests: 1,
+        estimated_requests: 0,
+        prompt_tokens: tokens,
+        completion_tokens: 1,
+    };
     let mut tx = platform.db().write().await.unwrap();
     tx.add_model_usage(&used).await.unwrap();
     tx.commit().await.unwrap();

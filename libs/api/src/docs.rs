@@ -22,6 +22,7 @@ pub(crate) const QUICK_START: Document = Document(include_str!("../../../docs/gu
 pub(crate) const GUIDES: &[(&str, Document)] = &[
     ("quick-start", QUICK_START),
     ("keys", Document(include_str!("../../../docs/guides/keys.md"))),
+    ("account", Document(include_str!("../../../docs/guides/account.md"))),
     ("instances", Document(include_str!("../../../docs/guides/instances.md"))),
     ("chat", Document(include_str!("../../../docs/guides/chat.md"))),
     ("files", Document(include_str!("../../../docs/guides/files.md"))),
