@@ -130,7 +130,11 @@ impl Params {
 
     /// Returns a switch, off unless said.
     pub(crate) fn switch(&self, name: &str) -> Result<bool, Problem> {
-        Ok(self.get(name, "true or false")?.unwrap_or(false))
+        match self.0.get(name).map(String::as_str) {
+            None | Some("false" | "0") => Ok(false),
+            Some("true" | "1") => Ok(true),
+            Some(_) => Err(bad(name, "true or false")),
+        }
     }
 }
 

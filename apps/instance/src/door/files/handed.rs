@@ -46,9 +46,9 @@ mod tests {
 
     #[test]
     fn takes_regular_files_of_known_file_systems_only() {
-        let volumes = Volumes::new([Path::new("/nonexistent"), Path::new("/nonexistent")]);
-        let open = |path: &Path| OwnedFd::from(std::fs::File::open(path).unwrap());
         let file = tempfile::NamedTempFile::new().unwrap();
+        let volumes = Volumes::new([file.path(), Path::new("/nonexistent")]);
+        let open = |path: &Path| OwnedFd::from(std::fs::File::open(path).unwrap());
         assert!(volumes.check(&open(file.path())).is_ok());
         for bad in ["/proc/self/status", "/dev/null", "/tmp", "/sys/kernel/notes"] {
             if Path::new(bad).exists() {

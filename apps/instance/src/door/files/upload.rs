@@ -45,7 +45,7 @@ pub(super) async fn put(
     let mode = params.get::<String>("mode", "permission bits")?;
     let create = Create {
         path: path_of(&params)?,
-        parents: params.get("parents", "true or false")?.unwrap_or(true),
+        parents: params.get::<String>("parents", "")?.is_none() || params.switch("parents")?,
         mode: mode.as_deref().map(mode_of).transpose()?,
         size: length(request.headers()),
         condition: condition(request.headers()),
