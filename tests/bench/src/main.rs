@@ -18,14 +18,15 @@ mod tables;
 mod target;
 mod workbench;
 
-use tables::{events, files, key_check, memory, one_core, pass_through, say};
+use tables::{desktop, events, files, key_check, memory, one_core, pass_through, say, terminals};
 
 /// In the order in which they are printed.
-const TABLES: [&str; 7] = [KEY_TABLE, "small", "large", "one-core", "events", "memory", "files"];
+const TABLES: [&str; 9] =
+    [KEY_TABLE, "small", "large", "one-core", "events", "memory", "files", "terminals", "desktop"];
 /// The one that needs no server.
 const KEY_TABLE: &str = "key-check";
 /// Those that are measured with a real instance.
-const INSTANCE_TABLES: [&str; 1] = ["files"];
+const INSTANCE_TABLES: [&str; 3] = ["files", "terminals", "desktop"];
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -75,6 +76,8 @@ async fn measure(wanted: impl Iterator<Item = &str>) {
         for table in of_instance {
             match table {
                 "files" => files::run(&bench).await,
+                "terminals" => terminals::run(&bench).await,
+                "desktop" => desktop::run(&bench).await,
                 other => unreachable!("{other} is not in INSTANCE_TABLES"),
             }
         }

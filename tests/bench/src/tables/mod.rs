@@ -1,11 +1,13 @@
 //! One table per file: what is measured, and the rows.
 
+pub(crate) mod desktop;
 pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod key_check;
 pub(crate) mod memory;
 pub(crate) mod one_core;
 pub(crate) mod pass_through;
+pub(crate) mod terminals;
 
 use std::io::Write;
 
