@@ -21,6 +21,9 @@ pub(crate) const GATEWAY_TOKEN: &str = "gateway-token-93ab";
 pub(crate) const TENANT_UID: u32 = 54_321;
 pub(crate) const SERVICE_UID: u32 = 54_322;
 
+/// Processes and threads that a tenant may have.
+pub(crate) const PIDS: usize = 400;
+
 /// Generous: the machine may be busy with other tests.
 const BOOT_LIMIT: Duration = Duration::from_secs(240);
 
@@ -50,6 +53,7 @@ impl Instance {
             "generation": 3,
             "door_token": DOOR_TOKEN,
             "gateway_token": GATEWAY_TOKEN,
+            "pids": PIDS,
             "env": { "TENANT_VARIABLE": "its value", "HOME": "/not/this" },
         });
         std::fs::write(dir.path().join("run/in/boot.json"), boot.to_string()).expect("the boot file");
@@ -121,6 +125,17 @@ impl Instance {
             http(&socket, "POST", "/v1/chat/completions", GATEWAY_TOKEN, Some(&body)).expect("the gateway");
         assert_eq!(status, 200, "{answer}; {:#}; {}", self.logs(), self.door_log());
         answer["choices"][0]["message"]["content"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Runs `script` as the owner's shell does, with these variables; returns its output.
+    pub(crate) fn exec(&self, script: &str, env: &[(&str, &str)]) -> String {
+        let env: std::collections::BTreeMap<_, _> = env.iter().copied().collect();
+        let body = json!({ "argv": ["bash", "-c", script], "env": env, "timeout_ms": 110_000 });
+        let socket = self.dir.path().join("run/out/door.sock");
+        let (status, answer) =
+            http(&socket, "POST", "/terminal/exec", DOOR_TOKEN, Some(&body)).expect("the door");
+        assert_eq!(status, 200, "{answer}; {}", self.door_log());
+        answer["stdout"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The same without an answer: for a script that ends the gateway.
