@@ -9,7 +9,9 @@ mod activity;
 mod address;
 mod backoff;
 pub(crate) mod chat;
+mod desktop;
 mod egress;
+mod files;
 mod gateway;
 mod http;
 mod listener;
@@ -121,10 +123,11 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let status = Arc::new(status::StatusBoard::new(boot.generation, isolation));
-    let logs = Arc::new(logs::LogRing::new(clock.clone()));
+    let logs = Arc::new(logs::LogRing::open(clock.clone(), &state_dir));
     let gateway = Arc::new(gateway::Gateway::new(&state_dir, boot.gateway_token.clone()));
-    let chat =
-        chat::Chat::open(&state_dir, clock.clone(), gateway.clone()).await.context("cannot open the chat log")?;
+    let chat = chat::Chat::open(&state_dir, clock.clone(), gateway.clone())
+        .await
+        .context("cannot open the chat log")?;
     let listener = reef_door::socket::bind_private(&run_dir.door_socket())
         .with_context(|| format!("cannot listen at {}", run_dir.door_socket().display()))?;
 
@@ -136,10 +139,13 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     let work = work::Work::new();
     let activity = activity::Activity::default();
     let sockets = sockets::Sockets::new(activity.clone());
+    let home = layout.seen_by_hands(isolation).home;
     // Whose use keeps the instance awake; chat notes its own.
     let terminals = terminal::Terminals::new(work.clone(), sockets.clone(), clock.clone(), terminal_idle);
     let used = axum::Router::new()
+        .merge(files::router(work.clone(), [&layout.workspace, &layout.home]))
         .merge(terminals.router())
+        .merge(desktop::router(work.clone(), sockets.clone(), isolation, home, clock.clone()))
         .layer(axum::middleware::from_fn_with_state(activity.clone(), activity::note));
     let rooms = chat.clone().router().merge(sockets.clone().router()).merge(used);
     let app = http::router(routes, rooms);
