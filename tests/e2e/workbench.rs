@@ -187,7 +187,7 @@ impl Workbench {
         let mut words = vec!["move", "300", "200", "click", "1"];
         words.extend(["type", "touch", "key", "space", "type", "vncdotool", "key", "enter"]);
         words.extend(["capture", file.path().to_str().unwrap()]);
-        vncdotool(self.socket("/vnc/ws", &self.client.key).await, &words).await;
+        vncdotool(async || self.socket("/vnc/ws", &self.client.key).await, &words).await;
         assert!(std::fs::read(file.path()).unwrap().starts_with(b"\x89PNG\r\n"), "a PNG");
         let wait = "timeout 20 sh -c 'until [ -e ~/vncdotool ]; do sleep 0.02; done'";
         assert_eq!(self.exec(json!({ "command": wait })).await["exit_code"], 0);
