@@ -37,7 +37,7 @@ export default defineConfig({
   },
   server: {
     // `npm run dev` beside a running `reef serve`.
-    proxy: { "/api": { target: "http://127.0.0.1:8080", ws: true }, "/docs": "http://127.0.0.1:8080" },
+    proxy: { "/api": { target: "http://127.0.0.1:8080", ws: true }, "^/(docs|assets/reef\\.css)": "http://127.0.0.1:8080" },
   },
   test: { environment: "jsdom", include: ["src/**/*.test.{ts,tsx}"] },
 });

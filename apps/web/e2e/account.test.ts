@@ -105,6 +105,30 @@ test("a code is redeemed once it is right", async () => {
   await eve.finish();
 });
 
+test("a forgotten password is replaced with the mailed link", async () => {
+  const kim = await Visitor.open(browser, platform.origin, PHONE);
+  const { page } = kim;
+  await kim.signUp("kim@example.org");
+  await page.goto("/sign-in");
+  await page.getByRole("link", { name: "Forgot your password?" }).click();
+  await page.getByLabel("E-mail address").fill("kim@example.org");
+  await page.getByRole("button", { name: "Send me a link" }).click();
+  await page.getByText("Look into your mail.").waitFor();
+  await page.goto(await platform.mailed("/reset-password"));
+  await page.getByLabel("New password").fill("short");
+  await page.getByRole("button", { name: "Set password" }).click();
+  await page.getByLabel("New password").and(page.locator("[aria-invalid]")).waitFor();
+  await kim.isFit();
+  await page.getByLabel("New password").fill("an even longer password");
+  await page.getByRole("button", { name: "Set password" }).click();
+  await page.getByRole("main").getByRole("link", { name: "Sign in" }).click();
+  await page.getByLabel("E-mail address").fill("kim@example.org");
+  await page.getByLabel("Password").fill("an even longer password");
+  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.waitForURL("**/instances");
+  await kim.finish();
+});
+
 test("whoever is signed out elsewhere is asked to sign in", async () => {
   const here = await Visitor.open(browser, platform.origin);
   await here.signUp("joy@example.org");
@@ -121,10 +145,29 @@ test("whoever is signed out elsewhere is asked to sign in", async () => {
   await there.page.waitForURL("**/sign-in?next=*");
   await there.finish();
 
-  await here.page.getByRole("button", { name: "Account" }).click();
+  await here.page.getByLabel("Name").fill("Joy");
+  await here.page.getByRole("button", { name: "Save" }).click();
+  await here.page.getByText("Saved.").first().waitFor();
+  await here.page.getByLabel("Present password").fill("a wrong one altogether");
+  await here.page.getByLabel("New password").fill("an even longer password");
+  await here.page.getByRole("button", { name: "Change" }).click();
+  await here.page.getByLabel("Present password").and(here.page.locator("[aria-invalid]")).waitFor();
+  await here.page.getByLabel("Present password").fill("a rather long password");
+  await here.page.getByRole("button", { name: "Change" }).click();
+  await here.page.getByText("Your password is changed.").first().waitFor();
+
+  await here.page.getByRole("button", { name: "Account", exact: true }).click();
   await here.page.getByRole("menuitem", { name: "Sign out" }).click();
   await here.page.waitForURL("**/sign-in");
-  await here.page.goto("/account/keys");
+  await here.page.goto("/account/sessions");
   await here.page.waitForURL("**/sign-in?next=*");
+  await here.page.getByLabel("E-mail address").fill("joy@example.org");
+  await here.page.getByLabel("Password").fill("an even longer password");
+  await here.page.getByRole("button", { name: "Sign in" }).click();
+  await here.page.waitForURL("**/account/sessions");
+  await here.page.getByRole("button", { name: "Delete account" }).click();
+  await here.page.getByLabel("Your password").fill("an even longer password");
+  await here.page.getByRole("dialog").getByRole("button", { name: "Delete account" }).click();
+  await here.page.waitForURL("**/sign-up");
   await here.finish();
 });

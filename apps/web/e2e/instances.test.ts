@@ -26,6 +26,8 @@ test("the app comes compressed and for ever, and only where it has pages", async
   const asset = await fetch(platform.origin + script, { headers: { "accept-encoding": "br" } });
   assert.equal(asset.headers.get("content-encoding"), "br");
   assert.match(asset.headers.get("cache-control") ?? "", /immutable/);
+  const style = await fetch(`${platform.origin}/assets/reef.css`);
+  assert.match(await style.text(), /--accent:/, "the documentation has the app's colours");
   const nowhere = await fetch(`${platform.origin}/no-such-page`, { headers: { accept: "text/html" } });
   assert.equal(nowhere.status, 404);
 });

@@ -61,6 +61,18 @@ export class Platform {
     return made.code;
   }
 
+  /** Returns the newest link to a page of the app that was mailed; without a mail server mails go to the log. */
+  async mailed(page: string): Promise<string> {
+    const end = Date.now() + PATIENCE_MS;
+    const link = new RegExp(`${this.origin}${page}\\?token=[\\w.~-]+`, "g");
+    while (Date.now() < end) {
+      const found = this.#output.match(link)?.at(-1);
+      if (found) return found;
+      await sleep(50);
+    }
+    throw new Error(`no mail with ${page}:\n${this.#output}`);
+  }
+
   async stop(): Promise<void> {
     this.#child.kill("SIGTERM");
     if (this.#child.exitCode === null) await once(this.#child, "exit");

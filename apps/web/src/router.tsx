@@ -13,6 +13,7 @@ import { chatSessionsQuery, instanceQuery, instancesQuery, sessionQuery } from "
 import { InstanceLayout } from "./instance/InstanceLayout";
 import { AccountLayout } from "./pages/account/AccountLayout";
 import { Instances } from "./pages/Instances";
+import { ForgotPassword, ResetPassword, VerifyEmail } from "./pages/Recovery";
 import { NotFound, Trouble } from "./pages/Trouble";
 import { Shell } from "./pages/Shell";
 import { SignIn } from "./pages/SignIn";
@@ -21,12 +22,33 @@ import { Spinner } from "./ui/Page";
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({ component: Outlet });
 
+const named = (name: string) => (search: Record<string, unknown>): Record<string, string> =>
+  typeof search[name] === "string" ? { [name]: search[name] } : {};
+
 const next = (search: Record<string, unknown>): { next?: string } =>
   // Only a path of ours: an address of another site would lead away from here.
   typeof search["next"] === "string" && /^\/(instances|account)(\/|$)/.test(search["next"]) ? { next: search["next"] } : {};
 
 const signIn = createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: next });
-const signUp = createRoute({ getParentRoute: () => root, path: "/sign-up", component: SignUp, validateSearch: next });
+const signUp = createRoute({
+  getParentRoute: () => root,
+  path: "/sign-up",
+  component: SignUp,
+  validateSearch: (search): { next?: string; invite?: string } => ({ ...next(search), ...named("invite")(search) }),
+});
+const forgotPassword = createRoute({ getParentRoute: () => root, path: "/forgot-password", component: ForgotPassword });
+const resetPassword = createRoute({
+  getParentRoute: () => root,
+  path: "/reset-password",
+  component: ResetPassword,
+  validateSearch: (search): { token?: string } => named("token")(search),
+});
+const verifyEmail = createRoute({
+  getParentRoute: () => root,
+  path: "/verify-email",
+  component: VerifyEmail,
+  validateSearch: (search): { token?: string } => named("token")(search),
+});
 
 const shell = createRoute({
   getParentRoute: () => root,
@@ -74,8 +96,6 @@ const chat = createRoute({
 });
 const chatIndex = createRoute({ getParentRoute: () => chat, path: "/" });
 const chatSession = createRoute({ getParentRoute: () => chat, path: "$session" });
-const named = (name: string) => (search: Record<string, unknown>): Record<string, string> =>
-  typeof search[name] === "string" ? { [name]: search[name] } : {};
 const files = createRoute({
   getParentRoute: () => instance,
   path: "files",
@@ -131,6 +151,9 @@ const sessions = createRoute({
 const tree = root.addChildren([
   signIn,
   signUp,
+  forgotPassword,
+  resetPassword,
+  verifyEmail,
   shell.addChildren([
     instances,
     instance.addChildren([instanceIndex, chat.addChildren([chatIndex, chatSession]), files, terminal, desktop, logs, settings]),

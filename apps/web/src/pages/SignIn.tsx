@@ -50,6 +50,7 @@ export function SignIn() {
         <Button kind="primary" type="submit" busy={busy}>
           Sign in
         </Button>
+        <Link to="/forgot-password">Forgot your password?</Link>
       </form>
     </Gate>
   );

@@ -11,7 +11,7 @@ import { exactly, text } from "./SignIn";
 
 export function SignUp() {
   useTitle("Create an account");
-  const { next } = useSearch({ from: "/sign-up" });
+  const { next, invite } = useSearch({ from: "/sign-up" });
   const navigate = useNavigate();
   const client = useQueryClient();
   const { busy, submit, fields, general } = useSubmit(
@@ -58,6 +58,7 @@ export function SignUp() {
           label="Invite code"
           hint="If you have one; you can redeem it later too."
           name="invite_code"
+          defaultValue={invite}
           autoComplete="off"
           spellCheck={false}
           error={fields["invite_code"]}

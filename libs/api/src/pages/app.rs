@@ -33,8 +33,17 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 /// Paths that the app's own router knows.
-const PATHS: [&str; 6] =
-    ["/sign-in", "/sign-up", "/account", "/account/{*rest}", "/instances", "/instances/{*rest}"];
+const PATHS: [&str; 9] = [
+    "/sign-in",
+    "/sign-up",
+    "/forgot-password",
+    "/reset-password",
+    "/verify-email",
+    "/account",
+    "/account/{*rest}",
+    "/instances",
+    "/instances/{*rest}",
+];
 
 /// The built browser app, in memory. The default is none: then a page says how to build it.
 #[derive(Debug, Clone, Default)]
