@@ -283,4 +283,23 @@ both_engines! {
         assert_eq!(platform.runtime().started().len(), 1, "what runs is adopted");
         platform.finish().await;
     }
+
+    async fn last_use_is_written_and_never_in_the_future(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        let seen = async || {
+            let row = platform.db().lookup_instance(ada.user, id).await.unwrap().unwrap();
+            row.last_active_at
+        };
+        let now = platform.control().now();
+        platform.runtime().set_last_active(id, now - Duration::from_secs(60));
+        let first = eventually("the last use", seen).await;
+        assert_eq!(first.unix_millis(), (now - Duration::from_secs(60)).unix_millis());
+        platform.runtime().set_last_active(id, now + Duration::from_secs(3600));
+        let later = async || seen().await.filter(|at| *at > first);
+        let at = eventually("a later use", later).await;
+        assert!(at <= platform.control().now(), "{at}");
+        platform.finish().await;
+    }
 }

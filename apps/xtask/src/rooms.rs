@@ -28,7 +28,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "reef-api",
-        &["reef-auth", "reef-config", "reef-control", "reef-db", "reef-door", "reef-model", "reef-proxy"],
+        &[
+            "reef-auth",
+            "reef-config",
+            "reef-control",
+            "reef-db",
+            "reef-door",
+            "reef-model",
+            "reef-proxy",
+            "reef-worker",
+        ],
     ),
     ("reef-instance", &["reef-door", "reef-model", "reef-openclaw"]),
 ];

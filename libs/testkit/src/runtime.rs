@@ -9,7 +9,7 @@ use std::{
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream::BoxStream};
 use reef_door::{DoorPhase, DoorStatus, RunDir, socket::connect_nofollow};
-use reef_model::{Clock, InstanceId, Isolation, Power, RuntimeKind};
+use reef_model::{Clock, InstanceId, Isolation, Power, RuntimeKind, Timestamp};
 use reef_runtime::{
     Exit, Finding, Hint, InstanceSpec, Observed, Runtime, RuntimeError,
     files::{ensure_dir, ensure_run_dir, remove_tree},
@@ -123,6 +123,16 @@ impl FakeRuntime {
             status.revision += 1;
             status.phase = phase;
             status.reason = reason.map(str::to_owned);
+        });
+    }
+
+    /// Lets an instance's door say when it was last used.
+    pub fn set_last_active(&self, id: InstanceId, at: Timestamp) {
+        let state = self.lock();
+        let door = state.machines.get(&id).and_then(|machine| machine.door.as_ref()).expect("a door is open");
+        door.status.send_modify(|status| {
+            status.revision += 1;
+            status.last_active_at = Some(at);
         });
     }
 

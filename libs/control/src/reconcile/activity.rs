@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{Control, ControlError, Inner};
 
-const FLUSH: Duration = Duration::from_secs(10);
+const FLUSH: Duration = Duration::from_secs(5);
 
 /// What was told and is not written yet.
 #[derive(Debug, Default)]
