@@ -14,8 +14,4 @@ pub struct CloseReason {
 impl CloseReason {
     /// The instance is going down.
     pub const STOPPING: Self = Self { code: 1001, reason: Cow::Borrowed("the instance is stopping") };
-    /// This server is going down; another takes the next connection.
-    pub const RESTARTING: Self = Self { code: 1012, reason: Cow::Borrowed("the server restarts: connect again") };
-    /// The key, session or ticket is no longer valid.
-    pub const REVOKED: Self = Self { code: 4401, reason: Cow::Borrowed("this credential was revoked") };
 }
