@@ -60,7 +60,8 @@ run_tests() {
     # What the tests start must not hold the lock.
     exec 9>&-
     bin vitest/vitest.mjs run --reporter dot
-    REEF_BIN=${REEF_BIN:-$ROOT/target/debug/reef} \
+    REEF_OPENCLAW_DIR=${REEF_OPENCLAW_DIR:-$CACHE/openclaw/current} \
+        REEF_BIN=${REEF_BIN:-$ROOT/target/debug/reef} \
         REEF_INSTANCE_BIN=${REEF_INSTANCE_BIN:-$ROOT/target/debug/reef-instance} \
         "$node" --test --test-concurrency=1 'e2e/*.test.ts'
 }

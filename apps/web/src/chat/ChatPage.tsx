@@ -44,6 +44,8 @@ export function ChatPage() {
     change(to, message.key, {});
     try {
       change(to, message.key, { turnId: await send(instance.id, to, message) });
+      // The first message gives the conversation its title.
+      await client.invalidateQueries({ queryKey: chatSessionsQuery(instance.id).queryKey });
     } catch (problem) {
       change(to, message.key, { problem: messageOf(problem) });
     }
