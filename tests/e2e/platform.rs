@@ -135,9 +135,33 @@ impl Drop for Platform {
         for door in doors_below(&self.data_dir()) {
             let _ = nix::sys::signal::kill(door, nix::sys::signal::Signal::SIGKILL);
         }
+        if self.env.iter().any(|(name, value)| name == "REEF_RUNTIME" && value == "docker") {
+            remove_from_engine(&self.data_dir());
+        }
         if std::thread::panicking() {
             eprintln!("--- output of reef ---\n{}", self.output());
         }
+    }
+}
+
+/// Removes what the engine has of the platform that the directory is of.
+fn remove_from_engine(data: &std::path::Path) {
+    let docker = |args: &[&str]| {
+        let output = Command::new("docker").args(args).stderr(Stdio::null()).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    let instances = std::fs::read_dir(data.join("instances")).into_iter().flatten().flatten();
+    let deployment = instances.map(|instance| instance.file_name()).find_map(|instance| {
+        let label = format!("label=reef.instance={}", instance.to_string_lossy());
+        let format = "{{.Label \"reef.deployment\"}}";
+        let labels = docker(&["volume", "ls", "--filter", &label, "--format", format]);
+        labels.lines().next().map(str::to_owned)
+    });
+    let Some(deployment) = deployment else { return };
+    let label = format!("label=reef.deployment={deployment}");
+    for (kind, all) in [("container", &["--all"][..]), ("volume", &[]), ("network", &[])] {
+        let list = docker(&[&[kind, "ls", "--quiet", "--filter", &label], all].concat());
+        list.lines().for_each(|name| drop(docker(&[kind, "rm", "--force", name])));
     }
 }
 
