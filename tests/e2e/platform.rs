@@ -159,9 +159,14 @@ fn remove_from_engine(data: &std::path::Path) {
     });
     let Some(deployment) = deployment else { return };
     let label = format!("label=reef.deployment={deployment}");
-    for (kind, all) in [("container", &["--all"][..]), ("volume", &[]), ("network", &[])] {
+    // Networks last, and without force, which older clients do not know there.
+    for (kind, all, force) in [
+        ("container", &["--all"][..], &["--force"][..]),
+        ("volume", &[], &["--force"]),
+        ("network", &[], &[]),
+    ] {
         let list = docker(&[&[kind, "ls", "--quiet", "--filter", &label], all].concat());
-        list.lines().for_each(|name| drop(docker(&[kind, "rm", "--force", name])));
+        list.lines().for_each(|name| drop(docker(&[&[kind, "rm"], force, &[name]].concat())));
     }
 }
 
