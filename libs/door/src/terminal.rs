@@ -17,8 +17,6 @@ pub const MAX_EXEC_OUTPUT: usize = 1 << 20;
 pub const REPLAY_BYTES: usize = 256 << 10;
 /// Terminals that an instance may have open.
 pub const MAX_TERMINALS: usize = 64;
-/// The largest frame that a terminal takes, in bytes.
-pub const MAX_TERMINAL_FRAME: usize = 1 << 20;
 /// The most columns or rows of a terminal.
 pub const MAX_TERMINAL_SIZE: u16 = 1000;
 

@@ -44,9 +44,14 @@ impl Activity {
     }
 }
 
-/// Notes every request that comes by.
+/// What a dashboard asks again and again; it is no use of the instance.
+const LOOKS: [&str; 2] = ["/vnc/status", "/terminal/sessions"];
+
+/// Notes every request that comes by, but for mere looks.
 pub(crate) async fn note(State(activity): State<Activity>, request: Request, next: Next) -> Response {
-    activity.note();
+    if !LOOKS.contains(&request.uri().path()) {
+        activity.note();
+    }
     next.run(request).await
 }
 

@@ -3,6 +3,8 @@
 //! The control plane tunnels bytes and cannot put a close frame between two frames; the door can. So the control plane
 //! names each socket ([`headers::SOCKET`]) and asks for its end here; a door that is going down ends all.
 
+pub(crate) mod ending;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},

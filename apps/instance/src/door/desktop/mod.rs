@@ -52,7 +52,10 @@ use self::{
 };
 use super::{
     problem::{self, Body, Params, Problem},
-    sockets::Sockets,
+    sockets::{
+        Sockets,
+        ending::{MAX_FRAME, READ_BUFFER},
+    },
     work::{Work, WorkError},
 };
 
@@ -211,10 +214,10 @@ async fn show(
     let socket = desktop.server.connect().await?;
     let upgrade = upgrade
         .protocols(["binary"])
-        .read_buffer_size(relay::READ_BUFFER)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
-        .max_message_size(relay::MAX_FRAME)
-        .max_frame_size(relay::MAX_FRAME);
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME);
     Ok(upgrade.on_upgrade(async move |web| {
         let _viewer = Viewer::new(&desktop);
         relay::relay(web, socket, filter, seat).await;

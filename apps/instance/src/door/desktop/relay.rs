@@ -3,31 +3,22 @@
 //! The door reads none of it, but for viewers who must only look ([`ViewOnly`]). Each direction holds one message at a
 //! time, so a slow side slows the other down.
 
-use std::{borrow::Cow, time::Duration};
-
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite;
 
 use super::{socket::Socket, view_only::ViewOnly};
-use crate::door::sockets::Seat;
+use crate::door::sockets::{
+    Seat,
+    ending::{PING_PERIOD, SILENCE_LIMIT, broken, finish, frame},
+};
 
 /// The largest frame to a viewer.
 const FRAME_BYTES: usize = 64 << 10;
-/// What a WebSocket reads into while nothing comes.
-pub(super) const READ_BUFFER: usize = 4 << 10;
-/// The largest frame or message from a viewer; clipboards come in them.
-pub(super) const MAX_FRAME: usize = 1 << 20;
-const PING_PERIOD: Duration = Duration::from_secs(30);
-/// After two pings without any answer the viewer is taken for gone.
-const SILENCE_LIMIT: Duration = Duration::from_secs(75);
-/// How long the viewer may take to take the close frame and to send its own.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Relays until one side ends, or the seat is to be given up.
 pub(super) async fn relay(web: WebSocket, desktop: Socket, filter: Option<ViewOnly>, seat: Seat) {
@@ -37,17 +28,7 @@ pub(super) async fn relay(web: WebSocket, desktop: Socket, filter: Option<ViewOn
         close = listen(&mut stream, &desktop, filter, &seat) => close,
         reason = seat.closed() => Some(frame(reason.code, reason.reason)),
     };
-    let closing = async {
-        if let Some(close) = close
-            && sink.send(Message::Close(Some(close))).await.is_err()
-        {
-            return;
-        }
-        // To read on also sends the answer to a close frame of the viewer's.
-        while let Some(Ok(_)) = stream.next().await {}
-    };
-    // Whoever does not answer has been told.
-    let _ = timeout(CLOSE_LIMIT, closing).await;
+    finish(sink, stream, close).await;
 }
 
 /// Sends what the desktop shows; returns how to close, unless the viewer goes by itself.
@@ -97,21 +78,4 @@ async fn listen(
             return Some(frame(close_code::AWAY, "the desktop ended: connect again for a new one"));
         }
     }
-}
-
-/// Says how to close a socket that cannot be read on; `None` where there is nobody to tell.
-fn broken(error: axum::Error) -> Option<CloseFrame> {
-    let inner = error.into_inner();
-    match inner.downcast_ref::<tungstenite::Error>()? {
-        tungstenite::Error::Capacity(_) => Some(frame(close_code::SIZE, "frames may be 1 MiB at most")),
-        tungstenite::Error::Utf8(_) | tungstenite::Error::Protocol(_) => {
-            Some(frame(close_code::PROTOCOL, "this is not RFC 6455"))
-        }
-        _ => None,
-    }
-}
-
-fn frame(code: u16, reason: impl Into<Cow<'static, str>>) -> CloseFrame {
-    let reason: Cow<'static, str> = reason.into();
-    CloseFrame { code, reason: Utf8Bytes::from(reason.into_owned()) }
 }

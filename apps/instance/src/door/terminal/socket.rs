@@ -1,11 +1,11 @@
 //! `GET /terminal/ws`: one WebSocket (RFC 6455) that shows a terminal.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     extract::{
         State, WebSocketUpgrade,
-        ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
+        ws::{CloseFrame, Message, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
     },
     response::Response,
 };
@@ -18,14 +18,13 @@ use http::HeaderMap;
 use nix::sys::signal::Signal;
 use reef_door::{
     ErrorCode,
-    terminal::{MAX_TERMINAL_FRAME, MAX_TERMINALS, TerminalInput, TerminalOutput},
+    terminal::{MAX_TERMINALS, TerminalInput, TerminalOutput},
 };
 use serde_json::json;
 use tokio::{
     sync::mpsc,
-    time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, sleep_until},
 };
-use tokio_tungstenite::tungstenite;
 
 use super::{
     Terminals,
@@ -35,18 +34,14 @@ use super::{
 use crate::{
     door::{
         problem::{Params, Problem},
-        sockets::{Full, Seat},
+        sockets::{
+            Full, Seat,
+            ending::{MAX_FRAME, PING_PERIOD, READ_BUFFER, SILENCE_LIMIT, broken, finish, frame},
+        },
     },
     wire::work::Size,
 };
 
-const PING_PERIOD: Duration = Duration::from_secs(30);
-/// After two pings without any answer the peer is taken for gone.
-const SILENCE_LIMIT: Duration = Duration::from_secs(75);
-/// How long the peer may take to take the close frame and to send its own.
-const CLOSE_LIMIT: Duration = Duration::from_secs(1);
-/// What a socket reads into while nothing comes.
-const READ_BUFFER: usize = 4 << 10;
 /// Typed bytes that wait for the process; while there are more, nothing further is read.
 const MAX_PENDING: usize = 64 << 10;
 /// Answers to bad control frames that wait for the peer.
@@ -93,8 +88,8 @@ pub(super) async fn open(
     let upgrade = upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
-        .max_message_size(MAX_TERMINAL_FRAME)
-        .max_frame_size(MAX_TERMINAL_FRAME);
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME);
     Ok(upgrade.on_upgrade(|socket| show(socket, viewer, seat)))
 }
 
@@ -138,14 +133,7 @@ async fn show(socket: WebSocket, viewer: Viewer, seat: Seat) {
         close = listen(&mut stream, &session, &seat, notes) => close,
         reason = seat.closed() => Some(frame(reason.code, reason.reason)),
     };
-    let Some(close) = close else { return };
-    let closing = async {
-        if sink.send(Message::Close(Some(close))).await.is_ok() {
-            while let Some(Ok(_)) = stream.next().await {}
-        }
-    };
-    // Whoever does not answer has been told.
-    let _ = timeout(CLOSE_LIMIT, closing).await;
+    finish(sink, stream, close).await;
 }
 
 /// Sends what the viewer sees and pings in between; returns how to close, unless the peer is gone.
@@ -214,7 +202,6 @@ async fn listen(
                         }
                     }
                     Ok(Message::Ping(_) | Message::Pong(_)) => {}
-                    // The close frame was answered when it was read.
                     Ok(Message::Close(_)) => return None,
                     Err(error) => return broken(error),
                 }
@@ -278,22 +265,6 @@ pub(super) fn parse(frame: &str) -> Result<Control, String> {
     }
 }
 
-/// Says how to close a socket that cannot be read on; `None` where there is nobody to tell.
-fn broken(error: axum::Error) -> Option<CloseFrame> {
-    let inner = error.into_inner();
-    match inner.downcast_ref::<tungstenite::Error>()? {
-        tungstenite::Error::Capacity(_) => Some(frame(close_code::SIZE, "frames may be 1 MiB at most")),
-        tungstenite::Error::Utf8(_) => Some(frame(close_code::INVALID, "text frames must be UTF-8")),
-        tungstenite::Error::Protocol(_) => Some(frame(close_code::PROTOCOL, "this is not RFC 6455")),
-        _ => None,
-    }
-}
-
 fn text(output: &TerminalOutput) -> Message {
     Message::Text(serde_json::to_string(output).expect("texts and numbers can be written as JSON").into())
-}
-
-fn frame(code: u16, reason: impl Into<Cow<'static, str>>) -> CloseFrame {
-    let reason: Cow<'static, str> = reason.into();
-    CloseFrame { code, reason: Utf8Bytes::from(reason.into_owned()) }
 }

@@ -2,7 +2,7 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use tokio_tungstenite::tungstenite::protocol::frame::{
     Frame,
-    coding::{Data, OpCode},
+    coding::{CloseCode, Data, OpCode},
 };
 
 use super::*;
@@ -316,6 +316,16 @@ async fn sockets_are_closed_with_a_reason() {
     let (_, close) = client.rest().await;
     let close = close.unwrap();
     assert_eq!((u16::from(close.code), close.reason.as_str()), (4401, "this credential was revoked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_close_of_the_peer_is_answered() {
+    let door = Door::start();
+    let mut client = door.open(&query("exec sleep 1000")).await;
+    let goodbye = CloseFrame { code: CloseCode::Normal, reason: "done".into() };
+    client.socket.send(Message::Close(Some(goodbye.clone()))).await.unwrap();
+    let (_, answer) = client.rest().await;
+    assert_eq!(answer, Some(goodbye));
 }
 
 #[tokio::test(flavor = "multi_thread")]
