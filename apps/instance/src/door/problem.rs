@@ -16,6 +16,8 @@ use reef_model::RequestId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::work::WorkError;
+
 /// An answer that is an error.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
@@ -40,6 +42,11 @@ impl Problem {
         }
     }
 
+    /// The instance cannot serve this now, but soon.
+    pub(crate) fn not_ready(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorCode::InstanceNotReady, message).with(json!({ "status": "starting" }))
+    }
+
     /// The same with another status than the code's usual one.
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
@@ -50,6 +57,25 @@ impl Problem {
     pub(crate) fn with(mut self, details: Value) -> Self {
         self.details = details;
         self
+    }
+}
+
+impl From<WorkError> for Problem {
+    fn from(error: WorkError) -> Self {
+        match error {
+            WorkError::Failed(failure) => failure.into(),
+            WorkError::Gone => {
+                Self::not_ready("The instance's processes are being started again. Try again in a moment.")
+            }
+            WorkError::Busy => Self::new(
+                ErrorCode::Capacity,
+                "The instance is busy with other files and commands. Try again in a moment.",
+            )
+            .with(json!({ "reason": "busy" })),
+            WorkError::Nonsense => {
+                Self::new(ErrorCode::UpstreamError, "The instance did not do what it was asked for.")
+            }
+        }
     }
 }
 

@@ -56,7 +56,7 @@ use super::{
         Sockets,
         ending::{MAX_FRAME, READ_BUFFER},
     },
-    work::{Work, WorkError},
+    work::Work,
 };
 
 /// How long a picture, a handshake or the end of an input may take.
@@ -285,19 +285,11 @@ impl From<NoDesktop> for Problem {
                 Self::new(ErrorCode::Conflict, format!("There is no desktop: {reason}."))
                     .with(json!({ "reason": "desktop_unavailable" }))
             }
-            NoDesktop::Late(None) => {
-                Self::new(ErrorCode::InstanceNotReady, "The desktop is starting. Try again in a moment.")
-            }
+            NoDesktop::Late(None) => Self::not_ready("The desktop is starting. Try again in a moment."),
             NoDesktop::Late(Some(reason)) => {
-                Self::new(ErrorCode::InstanceNotReady, format!("The desktop does not start: {reason}."))
+                Self::not_ready(format!("The desktop does not start: {reason}."))
             }
-            NoDesktop::Work(WorkError::Busy) => {
-                Self::new(ErrorCode::Capacity, format!("{}.", WorkError::Busy))
-                    .with(json!({ "reason": "busy" }))
-            }
-            NoDesktop::Work(error) => {
-                Self::new(ErrorCode::InstanceNotReady, format!("The desktop cannot be reached: {error}."))
-            }
+            NoDesktop::Work(error) => error.into(),
             NoDesktop::Io(error) => Self::new(
                 ErrorCode::UpstreamError,
                 format!("The desktop does not answer as it should: {error}."),

@@ -12,24 +12,6 @@ use crate::{
 /// Characters of a message from hands that are passed on.
 const MAX_MESSAGE: usize = 1000;
 
-impl From<WorkError> for Problem {
-    fn from(error: WorkError) -> Self {
-        match error {
-            WorkError::Failed(failure) => failure.into(),
-            WorkError::Gone => Self::new(
-                ErrorCode::InstanceNotReady,
-                "The instance's processes are being started again. Try again in a moment.",
-            ),
-            WorkError::Busy => Self::new(
-                ErrorCode::Capacity,
-                "The instance is busy with other files and commands. Try again in a moment.",
-            )
-            .with(json!({ "reason": "busy" })),
-            WorkError::Nonsense => nonsense(),
-        }
-    }
-}
-
 impl From<Failure> for Problem {
     fn from(Failure { kind, message }: Failure) -> Self {
         use FailureKind as Kind;
@@ -62,5 +44,5 @@ impl From<Failure> for Problem {
 
 /// Hands, or what took its place, answered with something else.
 pub(super) fn nonsense() -> Problem {
-    Problem::new(ErrorCode::UpstreamError, "The instance did not do what it was asked for.")
+    WorkError::Nonsense.into()
 }

@@ -99,17 +99,6 @@ pub(super) fn problem(error: WorkError) -> Problem {
                 format!("The instance could not start it: {}.", failure.message),
             ),
         },
-        WorkError::Gone => Problem::new(
-            ErrorCode::InstanceNotReady,
-            "The instance's processes are being started again. Try again in a moment.",
-        ),
-        WorkError::Busy => Problem::new(
-            ErrorCode::Capacity,
-            "The instance is busy with other files and commands. Try again in a moment.",
-        )
-        .with(json!({ "reason": "busy" })),
-        WorkError::Nonsense => {
-            Problem::new(ErrorCode::UpstreamError, "The instance did not do what it was asked for.")
-        }
+        other => other.into(),
     }
 }
