@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Side, TunnelError};
 
-const BUFFER_BYTES: usize = 32 * 1024;
+/// As much as the largest frame of a desktop.
+const BUFFER_BYTES: usize = 64 * 1024;
 /// How long one end may go on after the other has closed.
 const LINGER: Duration = Duration::from_secs(5);
 
