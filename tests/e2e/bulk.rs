@@ -12,7 +12,7 @@ const SMALL_FILES: usize = 1_000;
 const AT_ONCE: usize = 16;
 const CHUNK: usize = 1 << 20;
 /// Of the large file; debug builds move some hundred MiB a second.
-const CHUNKS: u64 = 2 << 10;
+const CHUNKS: u64 = 5 << 10;
 /// What a process may grow by while the large file passes.
 const GROWTH_KIB: u64 = 64 << 10;
 
