@@ -14,7 +14,7 @@ import { Notice } from "../ui/Notice";
 import { Spinner } from "../ui/Page";
 import { Composer } from "./Composer";
 import { Conversation } from "./Conversation";
-import { send, type Outgoing, type OutgoingFile } from "./send";
+import { send, stillOnTheirWay, type Outgoing, type OutgoingFile } from "./send";
 import { Sessions } from "./Sessions";
 import { isOver } from "./transcript";
 import { useTranscript } from "./useTranscript";
@@ -52,7 +52,7 @@ export function ChatPage() {
   };
 
   const say = async (text: string, files: OutgoingFile[]): Promise<void> => {
-    const message: Outgoing = { key: crypto.randomUUID(), text, files };
+    const message: Outgoing = { key: crypto.randomUUID(), text, files, since: transcript?.turns.at(-1)?.id };
     const to = session ?? (await begin()).id;
     setOutgoing((all) => ({ ...all, [to]: [...(all[to] ?? []), message] }));
     void deliver(to, message);
@@ -68,10 +68,7 @@ export function ChatPage() {
   };
 
   const turns = transcript?.turns ?? [];
-  // What the stream shows by now is no longer on its way.
-  const pending = (session ? (outgoing[session] ?? []) : []).filter(
-    ({ turnId }) => !turns.some((turn) => turn.id === turnId && turn.asked),
-  );
+  const pending = session ? stillOnTheirWay(outgoing[session] ?? [], turns) : [];
   const active = turns.findLast((turn) => !isOver(turn.status));
   const cancel = () =>
     active &&

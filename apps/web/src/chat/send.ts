@@ -1,5 +1,6 @@
 import { ApiProblem, problemOf } from "../api/problem";
 import { SseParser } from "../lib/sse";
+import type { Turn } from "./transcript";
 
 /** A message on its way, until the session's stream shows it. */
 export interface Outgoing {
@@ -7,6 +8,8 @@ export interface Outgoing {
   key: string;
   text: string;
   files: OutgoingFile[];
+  /** The last turn that was there before it. */
+  since?: string | undefined;
   turnId?: string;
   problem?: string;
 }
@@ -23,6 +26,22 @@ export const MAX_FILES = 16;
 export const MAX_BYTES = 15 * 1024 * 1024;
 const ATTEMPTS = 4;
 const WAIT_MS = 800;
+
+/**
+ * Returns the messages that the session's stream does not show yet. It may show one before the answer to its own request
+ * has told which turn it is: then it is known by its text among the turns that came after it was written.
+ */
+export function stillOnTheirWay(messages: Outgoing[], turns: Turn[]): Outgoing[] {
+  const shown = new Set<string>();
+  return messages.filter(({ turnId, text, since }) => {
+    const newer = turns.slice(turns.findIndex(({ id }) => id === since) + 1);
+    const turn = newer.find(
+      ({ id, asked }) => asked && !shown.has(id) && (turnId ? id === turnId : asked.content === text),
+    );
+    if (turn) shown.add(turn.id);
+    return !turn;
+  });
+}
 
 /** Sends a message and returns the id of its turn as soon as the log has it; the answer comes on the session's stream. */
 export async function send(instance: string, session: string, message: Outgoing): Promise<string> {
