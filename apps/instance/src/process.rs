@@ -11,7 +11,7 @@ use nix::{
     errno::Errno,
     sys::{
         prctl,
-        resource::{Resource, setrlimit},
+        resource::{Resource, getrlimit, setrlimit},
         signal::{Signal, kill},
         stat::{Mode, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -22,10 +22,12 @@ use nix::{
 use crate::wire::work::End;
 
 /// Makes this process unreadable for others of its user: no core, no ptrace, no `/proc/PID/{mem,environ,fd}`; and
-/// what it makes is for its user only.
+/// what it makes is for its user only. It may have as many descriptors as it is allowed.
 pub(crate) fn harden() -> io::Result<()> {
     prctl::set_dumpable(false)?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     umask(Mode::from_bits_truncate(0o077));
     Ok(())
 }

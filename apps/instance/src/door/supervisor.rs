@@ -91,7 +91,7 @@ struct Hands {
     /// Serves until dropped.
     _listeners: Vec<listener::Served>,
     /// Takes calls until dropped.
-    _work: Attached,
+    work: Attached,
 }
 
 impl Supervisor {
@@ -174,7 +174,7 @@ impl Supervisor {
         let listeners =
             self.serve(fds, model_token.into(), has_egress).context("hands sent a wrong hello")?;
         let work = self.work.attach(Channel::new(our_work)?);
-        Ok(Hands { child, channel, has_gateway: false, _listeners: listeners, _work: work })
+        Ok(Hands { child, channel, has_gateway: false, _listeners: listeners, work })
     }
 
     fn serve(
@@ -313,7 +313,7 @@ impl Supervisor {
             // Without its consent it goes with hands.
             let _ = hands.stop_gateway(STOP_GRACE).await;
         }
-        let Hands { mut child, channel, _listeners: listeners, _work: work, .. } = hands;
+        let Hands { mut child, channel, _listeners: listeners, work, .. } = hands;
         // The end of the channel tells hands to end everything and itself.
         drop((channel, listeners, work));
         if timeout(HANDS_GRACE, child.wait()).await.is_err() {
@@ -327,8 +327,10 @@ impl Hands {
     /// Waits for the end of the gateway; an error is the end of hands.
     async fn gateway_end(&mut self) -> anyhow::Result<ToDoor> {
         let end = tokio::select! {
+            biased;
             message = self.channel.recv::<ToDoor>() => message.context("hands cannot be understood")?,
             status = self.child.wait() => anyhow::bail!("hands ended ({})", status?),
+            () = self.work.ended() => anyhow::bail!("the work channel ended"),
         };
         sleep(MESSAGE_PAUSE).await;
         self.has_gateway = false;

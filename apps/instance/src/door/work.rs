@@ -74,8 +74,9 @@ struct State {
     is_closed: bool,
 }
 
-/// A reply, its descriptors, and of a child its end.
-type Answer = Result<(Reply, Vec<OwnedFd>, Option<watch::Receiver<Option<End>>>), Failure>;
+/// A reply, its descriptors, and the child that it names: unread, that is killed.
+type Answer = Result<Answered, Failure>;
+type Answered = (Reply, Vec<OwnedFd>, Option<Process>);
 
 impl Work {
     /// Returns a way that leads nowhere yet.
@@ -100,7 +101,7 @@ impl Work {
         call: Call,
         fds: Vec<OwnedFd>,
     ) -> Result<(Reply, Vec<OwnedFd>), WorkError> {
-        let (_, (reply, fds, _)) = self.call(call, fds).await?;
+        let (reply, fds, _) = self.call(call, fds).await?;
         Ok((reply, fds))
     }
 
@@ -114,9 +115,8 @@ impl Work {
         fds: Vec<OwnedFd>,
     ) -> Result<(Process, Option<OwnedFd>), WorkError> {
         let wants_master = spawn.terminal.is_some();
-        let (link, (reply, fds, end)) = self.call(Call::Spawn(Box::new(spawn)), fds).await?;
-        let (Reply::Child(child), Some(end)) = (reply, end) else { return Err(WorkError::Nonsense) };
-        let process = Process { link: Some(link), child, end };
+        let (_, fds, process) = self.call(Call::Spawn(Box::new(spawn)), fds).await?;
+        let process = process.ok_or(WorkError::Nonsense)?;
         let master = fds.into_iter().next();
         if wants_master != master.is_some() || master.as_ref().is_some_and(|fd| !rustix::termios::isatty(fd))
         {
@@ -125,11 +125,7 @@ impl Work {
         Ok((process, master))
     }
 
-    async fn call(
-        &self,
-        call: Call,
-        fds: Vec<OwnedFd>,
-    ) -> Result<(Arc<Link>, (Reply, Vec<OwnedFd>, Option<watch::Receiver<Option<End>>>)), WorkError> {
+    async fn call(&self, call: Call, fds: Vec<OwnedFd>) -> Result<Answered, WorkError> {
         let _slot = match timeout(PATIENCE, self.0.slots.acquire()).await {
             Ok(Ok(slot)) => slot,
             _ => return Err(WorkError::Busy),
@@ -139,8 +135,7 @@ impl Work {
             Ok(Ok(link)) => link.clone().ok_or(WorkError::Gone)?,
             _ => return Err(WorkError::Gone),
         };
-        let answer = link.call(call, fds).await?;
-        Ok((link, answer?))
+        Ok(link.call(call, fds).await??)
     }
 }
 
@@ -149,6 +144,19 @@ pub(crate) struct Attached {
     work: Work,
     link: Arc<Link>,
     reader: tokio::task::JoinHandle<()>,
+}
+
+impl Attached {
+    /// Waits until hands says nothing more on the channel.
+    ///
+    /// # Cancel safety
+    /// Safe.
+    pub(crate) async fn ended(&mut self) {
+        // Not asked again once it has told.
+        if !self.reader.is_finished() {
+            let _ = (&mut self.reader).await;
+        }
+    }
 }
 
 impl Drop for Attached {
@@ -211,19 +219,16 @@ impl Link {
             Ok(Reply::Child(child)) => Some(*child),
             _ => None,
         };
-        let end = child.map(|child| {
-            let (sender, receiver) = watch::channel(None);
+        let process = child.map(|child| {
+            let (sender, end) = watch::channel(None);
             state.children.insert(child, sender);
-            receiver
+            Process { link: Some(self.clone()), child, end }
         });
         drop(state);
-        let answer = result.map(|reply| (reply, fds, end));
-        let unheard = match asker {
-            Some(asker) => asker.send(answer).is_err(),
-            None => true,
-        };
-        if let (true, Some(child)) = (unheard, child) {
-            self.clone().kill_tree(child);
+        let answer = result.map(|reply| (reply, fds, process));
+        if let Some(asker) = asker {
+            // Unheard, it is dropped.
+            let _ = asker.send(answer);
         }
     }
 
@@ -389,6 +394,46 @@ mod tests {
                 gone(&pid).await;
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_tree_starts_while_it_is_killed_goes_too() {
+        let hands = TestHands::start();
+        let mark = format!("{}.25", 100_000 + std::process::id());
+        let count = || {
+            let processes = std::fs::read_dir("/proc").unwrap().flatten();
+            processes
+                .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+                .filter(|line| *line == format!("sleep\0{mark}\0").into_bytes())
+                .count()
+        };
+        let script = format!("while :; do setsid sleep {mark} & sleep 0.001; done");
+        let (process, _) = hands.work.spawn(command(&script), pipes().0).await.unwrap();
+        let began = Instant::now();
+        while count() < 20 {
+            assert!(began.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        process.kill_tree().await.unwrap();
+        assert_eq!(count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_backlog_is_said_at_once() {
+        let hands = TestHands::start();
+        let path = hands.dir.path().join("full.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let call = || Call::Connect { path: path.to_str().unwrap().into() };
+        let mut connected = Vec::new();
+        let failure = loop {
+            match hands.work.ask(call(), Vec::new()).await {
+                Ok((_, fds)) => connected.push(fds),
+                Err(WorkError::Failed(failure)) => break failure,
+                Err(error) => panic!("{error}"),
+            }
+        };
+        assert_eq!(failure.kind, FailureKind::Limit);
     }
 
     #[tokio::test]

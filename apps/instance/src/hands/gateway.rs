@@ -14,8 +14,11 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::{KILL_LIMIT, config, environment::Environment};
+use super::{KILL_LIMIT, config, environment::Environment, shepherd};
 use crate::process;
+
+/// How long the shepherd may take to kill it: longer than it gives itself.
+const SHEPHERD_LIMIT: Duration = Duration::from_secs(6);
 
 /// The gateway, running or not.
 pub(crate) struct Gateway {
@@ -27,6 +30,8 @@ struct Running {
     pid: Pid,
     /// When a stop turns into force.
     deadline: Option<Instant>,
+    /// Its shepherd was told to kill it.
+    is_told: bool,
 }
 
 impl Gateway {
@@ -69,7 +74,7 @@ impl Gateway {
             .spawn()
             .context("cannot start the gateway")?;
         let pid = Pid::from_raw(i32::try_from(child.id()).context("a pid fits")?);
-        self.running = Some(Running { pid, deadline: None });
+        self.running = Some(Running { pid, deadline: None, is_told: false });
         Ok(port)
     }
 
@@ -91,9 +96,15 @@ impl Gateway {
         }
     }
 
-    /// Ends it by force, with everything that it started.
+    /// Has its shepherd end it by force, with everything that it started; does it itself when asked again.
     pub(crate) fn kill(&mut self) {
         if let Some(running) = &mut self.running {
+            if !running.is_told {
+                let _ = kill(running.pid, shepherd::WHOLE);
+                running.is_told = true;
+                running.deadline = Some(Instant::now() + SHEPHERD_LIMIT);
+                return;
+            }
             let deadline = std::time::Instant::now() + KILL_LIMIT;
             while process::kill_below(running.pid) && std::time::Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(2));

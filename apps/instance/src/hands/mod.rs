@@ -38,6 +38,8 @@ use crate::{
 
 /// How long the end of everything below hands may take.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
+const FILE_THREADS: usize = 160;
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Runs hands on the channel at standard input, until the door goes away.
 pub(crate) fn main() -> anyhow::Result<()> {
@@ -64,7 +66,15 @@ pub(crate) fn main() -> anyhow::Result<()> {
         isolation::landlock::restrict(&read, &[&start.home, &start.workspace, &locks])?;
     }
     // One thread that starts things: a shepherd dies with the thread that started it.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    //
+    // File calls have threads beside it, one for each of the door's calls and some to spare. They stay, and the first is
+    // made now: where the tenant has used up its processes no new one can be, and a call then waits for one that is there.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(FILE_THREADS)
+        .thread_keep_alive(FOREVER)
+        .build()?;
+    runtime.block_on(runtime.spawn_blocking(|| ()))?;
     let result = runtime.block_on(Hands::new(channel, *start, fds, program)?.run());
     process::kill_descendants(KILL_LIMIT);
     result

@@ -29,6 +29,8 @@ const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// What is passed on to the command.
 const PASSED_ON: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
+/// Has it kill everything below it, and end as killed. No command expects this one of its shepherd.
+pub(crate) const WHOLE: Signal = Signal::SIGALRM;
 /// As shells say that a command cannot be run.
 const CANNOT_RUN: u8 = 127;
 
@@ -52,6 +54,7 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
     process::adopt_orphans()?;
     let mut watched: SigSet = PASSED_ON.into_iter().collect();
     watched.add(Signal::SIGCHLD);
+    watched.add(WHOLE);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
 
     let mut command = Command::new(&args.command[0]);
@@ -90,6 +93,10 @@ pub(crate) fn main(args: &Args) -> anyhow::Result<ExitCode> {
                     }
                     return Ok(end_as(end));
                 }
+            }
+            WHOLE => {
+                process::kill_descendants(KILL_LIMIT);
+                return Ok(end_as(End { code: None, signal: Some(Signal::SIGKILL as i32) }));
             }
             signal => {
                 let _ = kill(child, signal);

@@ -14,11 +14,12 @@ use nix::{
     unistd::Pid,
 };
 use rustix::{
+    net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with},
     pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt},
     termios::{Winsize, tcgetpgrp, tcsetwinsize},
 };
 
-use super::{environment::Environment, files::Files};
+use super::{environment::Environment, files::Files, shepherd};
 use crate::{
     process,
     wire::{
@@ -27,8 +28,8 @@ use crate::{
     },
 };
 
-/// How long a tree may outlive its death sentence.
-const KILL_LIMIT: Duration = Duration::from_secs(2);
+/// How long a shepherd may take to end its tree: longer than it gives itself.
+const KILL_LIMIT: Duration = Duration::from_secs(6);
 const KILL_POLL: Duration = Duration::from_millis(2);
 
 /// Hands' side of the work channel.
@@ -188,15 +189,23 @@ impl Work {
     }
 }
 
-/// Kills until nothing is left below the child's shepherd, then that.
+/// Has the child's shepherd kill everything below it and itself; by force where it does not.
+///
+/// From here it could only be killed once its command had ended by that, and what the tree forks until then would be out
+/// from under it.
 async fn kill_tree(children: &Children, child: u32) {
     let deadline = tokio::time::Instant::now() + KILL_LIMIT;
+    let mut is_told = false;
     loop {
         {
             // Under the lock and on the thread that reaps: the pid is still the shepherd's.
             let children = lock(children);
             let Some(child) = children.get(&child) else { return };
-            if !process::kill_below(child.pid) || tokio::time::Instant::now() > deadline {
+            if !is_told {
+                is_told = true;
+                let _ = kill(child.pid, shepherd::WHOLE);
+            } else if tokio::time::Instant::now() > deadline {
+                process::kill_below(child.pid);
                 let _ = kill(child.pid, Signal::SIGKILL);
                 return;
             }
@@ -215,8 +224,14 @@ fn open_terminal(size: Size) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((master, slave))
 }
 
+/// Connects at once or not at all: this thread does everything else too, and a full backlog would hold it up.
 fn connect(path: &str) -> Result<OwnedFd, Failure> {
-    Ok(std::os::unix::net::UnixStream::connect(path)?.into())
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(io::Error::from)?;
+    net::connect(&socket, &address).map_err(io::Error::from)?;
+    Ok(socket)
 }
 
 fn split(result: Result<(Reply, Option<OwnedFd>), Failure>) -> (Result<Reply, Failure>, Option<OwnedFd>) {
@@ -233,7 +248,13 @@ async fn answer(
     fd: Option<OwnedFd>,
 ) -> io::Result<()> {
     let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
-    channel.send(&Said::Answer { id, result }, &fds).await
+    match channel.send(&Said::Answer { id, result }, &fds).await {
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            let result = Err(Failure::new(FailureKind::Io, "the answer is too long"));
+            channel.send(&Said::Answer { id, result }, &[]).await
+        }
+        sent => sent,
+    }
 }
 
 fn lock(children: &Children) -> std::sync::MutexGuard<'_, HashMap<u32, Child>> {

@@ -153,8 +153,10 @@ pub(crate) enum FailureKind {
     NoSpace,
     /// A quota of the file system is used up.
     Quota,
-    /// Too many processes, descriptors or bytes.
+    /// Too many processes, descriptors or calls at present.
     Limit,
+    /// More bytes or names than may be.
+    TooLarge,
     /// Anything else.
     Io,
 }
@@ -182,7 +184,8 @@ impl From<io::Error> for Failure {
             Some(Errno::EINVAL | Errno::ENAMETOOLONG) => Kind::Invalid,
             Some(Errno::ENOSPC) => Kind::NoSpace,
             Some(Errno::EDQUOT) => Kind::Quota,
-            Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EFBIG) => Kind::Limit,
+            Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => Kind::Limit,
+            Some(Errno::EFBIG) => Kind::TooLarge,
             Some(_) => Kind::Io,
             None => match error.kind() {
                 io::ErrorKind::NotFound => Kind::NotFound,

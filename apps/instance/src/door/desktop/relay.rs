@@ -9,7 +9,7 @@ use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::{socket::Socket, view_only::ViewOnly};
 use crate::door::sockets::{
@@ -33,11 +33,16 @@ pub(super) async fn relay(web: WebSocket, desktop: Socket, filter: Option<ViewOn
 
 /// Sends what the desktop shows; returns how to close, unless the viewer goes by itself.
 async fn show(sink: &mut SplitSink<WebSocket, Message>, desktop: &Socket) -> Option<CloseFrame> {
+    // Also while the desktop always shows something: who is heard of only by its pongs must be asked for them.
+    let mut pings = interval_at(Instant::now() + PING_PERIOD, PING_PERIOD);
+    pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let message = match timeout(PING_PERIOD, desktop.recv(FRAME_BYTES)).await {
-            Err(_) => Message::Ping(Bytes::new()),
-            Ok(Ok(bytes)) if !bytes.is_empty() => Message::Binary(bytes.into()),
-            Ok(_) => return Some(frame(close_code::AWAY, "the desktop ended: connect again for a new one")),
+        let message = tokio::select! {
+            _ = pings.tick() => Message::Ping(Bytes::new()),
+            shown = desktop.recv(FRAME_BYTES) => match shown {
+                Ok(bytes) if !bytes.is_empty() => Message::Binary(bytes.into()),
+                _ => return Some(frame(close_code::AWAY, "the desktop ended: connect again for a new one")),
+            },
         };
         sink.send(message).await.ok()?;
     }

@@ -30,13 +30,14 @@ impl From<Failure> for Problem {
             Kind::NotAFile => (ErrorCode::InvalidRequest, "not_a_file"),
             Kind::NoSpace => (ErrorCode::Capacity, "disk_full"),
             Kind::Quota => (ErrorCode::QuotaExceeded, "disk_quota"),
-            Kind::Limit => (ErrorCode::InvalidRequest, "too_large"),
+            Kind::Limit => (ErrorCode::Capacity, "busy"),
+            Kind::TooLarge => (ErrorCode::InvalidRequest, "too_large"),
             Kind::Io => (ErrorCode::UpstreamError, "io"),
         };
         let problem = Self::new(code, text).with(json!({ "reason": reason }));
         match kind {
             Kind::Changed => problem.status(StatusCode::PRECONDITION_FAILED),
-            Kind::NotAFile | Kind::Limit => problem.status(StatusCode::UNPROCESSABLE_ENTITY),
+            Kind::NotAFile | Kind::TooLarge => problem.status(StatusCode::UNPROCESSABLE_ENTITY),
             _ => problem,
         }
     }

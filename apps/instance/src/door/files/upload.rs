@@ -166,7 +166,13 @@ impl Batch {
 }
 
 impl Upload {
+    /// Opens one, in a task of its own: where nobody waits any more it is dropped, and so aborted.
     async fn open(files: &Files, create: Create) -> Result<Self, Problem> {
+        let opened = tokio::spawn(Self::opened(files.clone(), create));
+        opened.await.map_err(|_| nonsense())?
+    }
+
+    async fn opened(files: Files, create: Create) -> Result<Self, Problem> {
         let (Reply::Upload(number), Some(file)) = files.ask(Call::Create(create)).await? else {
             return Err(nonsense());
         };
@@ -206,9 +212,9 @@ impl Upload {
 
     async fn commit(mut self) -> Result<Response, Problem> {
         drop(self.settle().await?);
-        let reply = self.files.ask(Call::Commit { upload: self.number }).await;
+        let reply = self.files.ask(Call::Commit { upload: self.number }).await?;
         self.is_committed = true;
-        match reply? {
+        match reply {
             (Reply::Written(entry, is_new), _) => Ok(written(*entry, is_new)),
             _ => Err(nonsense()),
         }

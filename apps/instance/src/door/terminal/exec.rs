@@ -15,7 +15,7 @@ use axum::{
     },
 };
 use bytes::BytesMut;
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use reef_door::{
     ErrorCode,
@@ -168,6 +168,19 @@ impl Run {
                         deadline = Some(Instant::now() + LAST_WORDS);
                     }
                     () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => break,
+                }
+            }
+            // The reader of this may have been slower than the command: what is there already is not lost.
+            for (name, text, pipe) in
+                [("stdout", &mut stdout, &mut stdout_pipe), ("stderr", &mut stderr, &mut stderr_pipe)]
+            {
+                let mut left = READ_BYTES;
+                while left > 0 && !text.is_over {
+                    let Some(text) = text.next(pipe).now_or_never() else { break };
+                    left = left.saturating_sub(text.len().max(1));
+                    if !text.is_empty() {
+                        yield event(&mut id, name, &ExecOutput { text });
+                    }
                 }
             }
             yield event(&mut id, "exit", &exit.unwrap_or_else(lost));

@@ -302,7 +302,12 @@ impl Session {
         // A daemon may hold the terminal and write on.
         let mut last_words = REPLAY_BYTES;
         loop {
-            self.room().await;
+            tokio::select! {
+                biased;
+                () = self.room() => {}
+                // Then what is left is taken without: a viewer that does not read must not keep it from ending.
+                () = async { gone.cancelled().await; sleep(LAST_WORDS).await } => {}
+            }
             let ready = tokio::select! {
                 biased;
                 ready = master.readable() => ready,

@@ -125,7 +125,9 @@ impl<'a> Place<'a> {
             FailureKind::NoSpace => "the disk is full",
             FailureKind::Quota => "the disk quota is used up",
             FailureKind::Changed => "the precondition does not hold: the file is another one",
-            FailureKind::Invalid | FailureKind::Limit | FailureKind::Io => &failure.message,
+            FailureKind::Invalid | FailureKind::Limit | FailureKind::TooLarge | FailureKind::Io => {
+                &failure.message
+            }
         };
         Failure::new(failure.kind, format!("{}: {what}", shorten(&self.path().to_string_lossy())))
     }

@@ -331,16 +331,20 @@ fn broken(error: io::Error) -> Failure {
 }
 
 fn outside(path: &Path) -> Failure {
-    let message =
-        format!("the archive has a path or link that leads out of the directory: {}", path.display());
+    let message = format!("the archive has a path or link that leads out of the directory: {}", shown(path));
     Failure::new(FailureKind::Outside, message)
 }
 
 fn special(path: &Path) -> Failure {
-    let message = format!("the archive has something that is no file, directory or link: {}", path.display());
+    let message = format!("the archive has something that is no file, directory or link: {}", shown(path));
     Failure::new(FailureKind::NotAFile, message)
 }
 
+/// A path of an archive as far as a message quotes it.
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().chars().take(200).collect()
+}
+
 fn too_much(what: &str) -> Failure {
-    Failure::new(FailureKind::Limit, format!("the archive is not unpacked: {what}"))
+    Failure::new(FailureKind::TooLarge, format!("the archive is not unpacked: {what}"))
 }

@@ -1,10 +1,10 @@
 //! Watching directories by inotify(7).
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     ffi::{OsStr, OsString},
     io,
-    mem::MaybeUninit,
+    mem::{Discriminant, MaybeUninit, discriminant},
     os::{
         fd::OwnedFd,
         unix::ffi::{OsStrExt, OsStringExt},
@@ -108,6 +108,31 @@ struct Raw {
     name: Option<OsString>,
 }
 
+/// The events of a batch.
+#[derive(Default)]
+struct Events {
+    all: Vec<WatchEvent>,
+    known: HashSet<(Discriminant<WatchChange>, String, Option<Discriminant<FileKind>>)>,
+}
+
+impl Events {
+    fn push(&mut self, event: WatchEvent) {
+        self.note(&event);
+        self.all.push(event);
+    }
+
+    fn push_once(&mut self, event: WatchEvent) {
+        if self.note(&event) {
+            self.all.push(event);
+        }
+    }
+
+    fn note(&mut self, event: &WatchEvent) -> bool {
+        let kind = event.kind.as_ref().map(discriminant);
+        self.known.insert((discriminant(&event.change), event.path.clone(), kind))
+    }
+}
+
 impl<'a> Watch<'a> {
     fn start(place: &Place<'a>, recursive: bool) -> io::Result<Self> {
         let fd = place.open(OFlags::PATH)?;
@@ -183,7 +208,7 @@ impl<'a> Watch<'a> {
 
     /// Turns a batch into events; says whether the watched directory is gone.
     fn digest(&mut self, raw: Vec<Raw>) -> io::Result<(Vec<WatchEvent>, bool)> {
-        let mut events: Vec<WatchEvent> = Vec::new();
+        let mut events = Events::default();
         let mut is_over = false;
         // Moved away, by cookie, until it is seen where to.
         let mut gone: HashMap<u32, (PathBuf, bool)> = HashMap::new();
@@ -227,9 +252,7 @@ impl<'a> Watch<'a> {
                 events.push(event(WatchChange::Deleted, &self.shown(&path), None, kind));
             } else {
                 let modified = event(WatchChange::Modified, &self.shown(&path), None, self.kind_of(&path));
-                if !events.contains(&modified) {
-                    events.push(modified);
-                }
+                events.push_once(modified);
             }
         }
         for (path, is_dir) in gone.into_values() {
@@ -237,7 +260,7 @@ impl<'a> Watch<'a> {
             let kind = is_dir.then_some(FileKind::Directory);
             events.push(event(WatchChange::Deleted, &self.shown(&path), None, kind));
         }
-        Ok((events, is_over))
+        Ok((events.all, is_over))
     }
 
     /// Notes something new, or at a new place.
@@ -246,7 +269,7 @@ impl<'a> Watch<'a> {
         path: &Path,
         is_dir: bool,
         from: Option<PathBuf>,
-        events: &mut Vec<WatchEvent>,
+        events: &mut Events,
     ) -> io::Result<()> {
         let change = if from.is_some() { WatchChange::Moved } else { WatchChange::Created };
         let before = from.as_deref().map(|from| self.shown(from));
@@ -272,9 +295,7 @@ impl<'a> Watch<'a> {
         self.add_below(path, |item| found.push((item.path.clone(), kind(&item.stat))))?;
         for (below, kind) in found {
             let created = event(WatchChange::Created, &self.shown(&path.join(below)), None, Some(kind));
-            if !events.contains(&created) {
-                events.push(created);
-            }
+            events.push_once(created);
         }
         Ok(())
     }
