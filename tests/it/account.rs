@@ -21,6 +21,11 @@ async fn sign_up(platform: &Platform, email: &str) -> Client {
     platform.anonymous().with_cookie(&answer.cookie().unwrap())
 }
 
+async fn prove(platform: &Platform, email: &str) {
+    let token = platform.mailbox().next(email, "Confirm").await.token();
+    platform.anonymous().post("/api/auth/email/verify", json!({"token": token})).await.expect(200);
+}
+
 async fn field_of(answer: &reef_testkit::Answer) -> Value {
     answer.expect_error(422, "INVALID_REQUEST")["error"]["details"]["fields"][0]["field"].clone()
 }
@@ -72,16 +77,25 @@ both_engines! {
         assert_eq!(field_of(&reset(&first, "short").await).await, "password");
         assert_eq!(field_of(&reset("no token", OTHER).await).await, "token");
         reset(&first, OTHER).await.expect(204);
-        // All that was mailed before is of no use, every session has ended, keys go on.
+        // All that was mailed before is of no use, every session has ended, and keys from before the address was proven.
         for token in [&first, &second] {
             assert_eq!(field_of(&reset(token, PASSWORD).await).await, "token");
         }
         ada.get("/api/account").await.expect_error(401, "UNAUTHORIZED");
-        nobody.with_key(key["secret"].as_str().unwrap()).get("/api/instances").await.expect(200);
+        let with = |key: &Value| nobody.with_key(key["secret"].as_str().unwrap());
+        with(&key).get("/api/instances").await.expect_error(401, "UNAUTHORIZED");
         assert!(log_in(&platform, "ada@example.org", PASSWORD).await.is_none());
         let ada = log_in(&platform, "ada@example.org", OTHER).await.unwrap();
         assert_eq!(ada.get("/api/account").await.expect(200)["email_verified"], true, "a mail was read");
         platform.mailbox().next("ada@example.org", "was changed").await;
+
+        // Keys of a proven address go on.
+        let key = ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        forget("ada@example.org").await.expect(202);
+        let third = platform.mailbox().next("ada@example.org", "new password").await.token();
+        reset(&third, PASSWORD).await.expect(204);
+        with(&key).get("/api/instances").await.expect(200);
+        let ada = log_in(&platform, "ada@example.org", PASSWORD).await.unwrap();
 
         forget("ada@example.org").await.expect(202);
         let late = platform.mailbox().next("ada@example.org", "new password").await.token();
@@ -116,6 +130,7 @@ both_engines! {
     async fn a_new_address_takes_effect_when_its_mail_is_confirmed(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = sign_up(&platform, "ada@example.org").await;
+        prove(&platform, "ada@example.org").await;
         sign_up(&platform, "bob@example.org").await;
         let change = async |body: Value| ada.patch("/api/account", body).await;
         assert_eq!(field_of(&change(json!({"email": "new@example.org"})).await).await, "current_password");
@@ -183,6 +198,12 @@ both_engines! {
     async fn a_sign_in_from_a_new_place_is_told_of(database: TestDatabase) {
         let platform = Platform::start(database).await;
         sign_up(&platform, "ada@example.org").await;
+        // Not at an address that may be a stranger's.
+        let elsewhere = platform.anonymous().with_header("user-agent", "Lynx/2.9");
+        let body = json!({"email": "ada@example.org", "password": PASSWORD});
+        elsewhere.post("/api/auth/login", body).await.expect(200);
+        prove(&platform, "ada@example.org").await;
+        assert_eq!(platform.mailbox().of("ada@example.org"), []);
         let browser = platform.anonymous().with_header("user-agent", "Mosaic/1.0 <b>");
         let body = json!({"email": "ada@example.org", "password": PASSWORD});
         log_in(&platform, "ada@example.org", PASSWORD).await.unwrap();
@@ -190,7 +211,6 @@ both_engines! {
         let mail = platform.mailbox().next("ada@example.org", "new sign-in").await;
         assert!(mail.text.contains("127.0.0.1") && mail.text.contains("Mosaic/1.0"), "{}", mail.text);
         browser.post("/api/auth/login", body).await.expect(200);
-        platform.mailbox().next("ada@example.org", "Confirm").await;
         assert_eq!(platform.mailbox().of("ada@example.org"), [], "a known place is nothing to tell of");
         platform.finish().await;
     }

@@ -1,5 +1,7 @@
 //! Bodies, queries and paths whose every failure is our error body, never axum's plain text.
 
+use std::time::Duration;
+
 use axum::{
     extract::{FromRequest, FromRequestParts, Request},
     response::{IntoResponse, Response},
@@ -17,6 +19,16 @@ use crate::{
     seats::{Kind, Seat},
 };
 
+/// How long a client may take to send a body of at most a few hundred KiB.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Waits for a body, but not for ever.
+pub(crate) async fn in_time<T>(body: impl Future<Output = T>) -> ApiResult<T> {
+    tokio::time::timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| ApiError::new(ErrorCode::InvalidRequest, "The body took too long: send it again."))
+}
+
 /// A JSON body; an empty one reads as `{}`, so that bodies of optional fields may be left out.
 pub(crate) struct Json<T>(pub(crate) T);
 
@@ -25,7 +37,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
 
     async fn from_request(request: Request, state: &S) -> ApiResult<Self> {
         let is_json = is_json(request.headers());
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+        let bytes = in_time(Bytes::from_request(request, state)).await?.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
                 return ApiError::new(ErrorCode::PayloadTooLarge, "The body is too large for this route.");
             }

@@ -4,7 +4,7 @@
 //! answer is kept for a day if it was a success, and an error frees the name, since then nothing was done. Routes that
 //! doors serve are remembered by doors.
 
-use std::{pin::pin, time::Duration};
+use std::{convert::Infallible, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -27,6 +27,7 @@ use crate::{
     ApiError, ApiResult, ApiState,
     caller::{Identity, authenticate, context_of},
     context::MAX_JSON_BYTES,
+    extract::in_time,
     limits::{Policy, Subject},
 };
 
@@ -45,12 +46,15 @@ const DOORS: [&str; 7] = ["chat", "files", "terminal", "vnc", "v1", "gateway", "
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ShownOnce(pub(crate) &'static str);
 
-/// Tells whether requests to a route are remembered here. What proves who somebody is, is nothing to keep.
+/// Tells whether requests to a route are remembered here. What proves who somebody is, is nothing to keep,
+/// not even as a digest.
 pub(crate) fn is_remembered(method: &Method, route: &str) -> bool {
     let is_doors = route
         .strip_prefix("/api/instances/{id}/")
         .is_some_and(|rest| DOORS.contains(&rest.split('/').next().unwrap_or_default()));
-    !method.is_safe() && route.starts_with("/api/") && !route.starts_with("/api/auth/") && !is_doors
+    let has_passwords =
+        route.starts_with("/api/auth/") || route == "/api/account" || route.starts_with("/api/account/");
+    !method.is_safe() && route.starts_with("/api/") && !has_passwords && !is_doors
 }
 
 /// The layer itself.
@@ -66,8 +70,10 @@ async fn answer(state: ApiState, request: Request, next: Next) -> ApiResult<Resp
     let name = name(request.headers())?;
     let (parts, body) = request.into_parts();
     let identity = authenticate(&parts, &state, &context_of(&parts)?, None).await?;
-    let body = axum::body::to_bytes(body, MAX_JSON_BYTES)
-        .await
+    // Names are written: those that are refused or replayed count as well.
+    state.limits().check(Policy::Named, &Subject::Credential(identity.credential_uuid()))?;
+    let body = in_time(axum::body::to_bytes(body, MAX_JSON_BYTES))
+        .await?
         .map_err(|_| ApiError::new(ErrorCode::PayloadTooLarge, "The body may have 256 KiB."))?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let fingerprint = fingerprint(&parts.method, target, &body);
@@ -77,19 +83,14 @@ async fn answer(state: ApiState, request: Request, next: Next) -> ApiResult<Resp
     let earlier = tx.claim_request(&claim, now - STALE).await?;
     tx.commit().await?;
     if let Some(earlier) = earlier {
-        // What is answered from memory counts like what is not.
-        state.limits().check(Policy::Writes, &Subject::Credential(identity.credential_uuid()))?;
         return replay(earlier, fingerprint);
     }
     let request = Request::from_parts(parts, Body::from(body));
     let run = async move {
-        let mut signs_of_life = interval_at(Instant::now() + RENEWAL, RENEWAL);
-        let mut handler = pin!(next.run(request));
-        let response = loop {
-            tokio::select! {
-                response = handler.as_mut() => break response,
-                _ = signs_of_life.tick() => renew(&state, &claim).await,
-            }
+        // Side by side: a renewal may wait for what the handler holds.
+        let response = tokio::select! {
+            response = next.run(request) => response,
+            never = stay_alive(&state, &claim) => match never {},
         };
         keep(&state, &claim, response).await
     };
@@ -202,6 +203,14 @@ fn without(body: &Bytes, shown_once: Option<ShownOnce>) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
+async fn stay_alive(state: &ApiState, claim: &RequestClaim) -> Infallible {
+    let mut signs_of_life = interval_at(Instant::now() + RENEWAL, RENEWAL);
+    loop {
+        signs_of_life.tick().await;
+        renew(state, claim).await;
+    }
+}
+
 async fn renew(state: &ApiState, claim: &RequestClaim) {
     let renewed = async {
         let mut tx = state.control().db().write().await?;
@@ -234,8 +243,13 @@ mod tests {
             assert!(is_remembered(&Method::POST, route), "{route}");
             assert!(!is_remembered(&Method::GET, route), "{route}");
         }
-        for route in ["/api/auth/login", "/api/instances/{id}/chat", "/api/instances/{id}/files/url", "/docs"]
-        {
+        for route in [
+            "/api/auth/login",
+            "/api/account",
+            "/api/instances/{id}/chat",
+            "/api/instances/{id}/files/url",
+            "/docs",
+        ] {
             assert!(!is_remembered(&Method::POST, route), "{route}");
         }
     }

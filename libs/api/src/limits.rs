@@ -30,6 +30,8 @@ pub enum Policy {
     Reads,
     /// Everything else.
     Writes,
+    /// Requests with an `Idempotency-Key`, replays included.
+    Named,
     /// `POST …/chat` and `…/chat/stream`.
     Chat,
     /// `POST …/terminal/exec`.
@@ -56,6 +58,7 @@ impl Policy {
     const ALL: &[Self] = &[
         Self::Reads,
         Self::Writes,
+        Self::Named,
         Self::Chat,
         Self::Exec,
         Self::Files,
@@ -72,6 +75,7 @@ impl Policy {
         match self {
             Self::Reads => "reads",
             Self::Writes => "writes",
+            Self::Named => "named-requests",
             Self::Chat => "chat",
             Self::Exec => "exec",
             Self::Files => "files",
@@ -88,7 +92,7 @@ impl Policy {
         const MINUTE: Duration = Duration::from_secs(60);
         match self {
             Self::Reads => (600, MINUTE),
-            Self::Writes => (200, MINUTE),
+            Self::Writes | Self::Named => (200, MINUTE),
             Self::Chat => (100, MINUTE),
             Self::Exec => (50, MINUTE),
             Self::Files => (1_200, MINUTE),

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Waker},
@@ -53,7 +53,11 @@ impl<B> Wire<B> {
     /// Lets the connection read and write what it can.
     fn drive(&mut self, cx: &mut Context<'_>) {
         // An error is told to whoever waits for the answer or its body.
-        self.is_over = self.is_over || self.http.as_mut().poll(cx).is_ready();
+        if !self.is_over && self.http.as_mut().poll(cx).is_ready() {
+            self.is_over = true;
+            // Only once it is dropped does it give back a request that was handed over and not sent.
+            self.http = Box::pin(pending());
+        }
     }
 
     fn is_free(&self) -> bool {

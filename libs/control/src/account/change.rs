@@ -94,7 +94,7 @@ impl Accounts {
         // After the password, which makes earlier mail useless.
         if let Some(email) = &email {
             self.ask_for_proof(&mut tx, user.id, email.as_str(), now).await?;
-            if email.as_str() != user.email {
+            if email.as_str() != user.email && user.email_verified_at.is_some() {
                 let letter = Letter::EmailChange { to: email.as_str().to_owned() };
                 self.post(&mut tx, Some(user.id), &user.email, letter, now).await?;
             }

@@ -52,8 +52,8 @@ impl Accounts {
         Ok(tx.commit().await?)
     }
 
-    /// Gives the account that a mailed token is for a new password and ends all its sessions; keys stay. The token is
-    /// kept where the password cannot be taken.
+    /// Gives the account that a mailed token is for a new password and ends all its sessions. Keys stay, unless
+    /// the address is proven only by this. The token is kept where the password cannot be taken.
     ///
     /// # Errors
     /// [`ControlError::Invalid`] by field, [`ControlError::Overloaded`].
@@ -74,6 +74,8 @@ impl Accounts {
         // Whoever reads the mail has the address.
         if user.email_verified_at.is_none() {
             tx.set_user_email(user.id, &user.email, now).await?;
+            // Whoever made the account had not proven the address: nothing of theirs stays.
+            tx.revoke_api_keys(user.id, now).await?;
         }
         let actor = Actor::signing_in(user.id, client);
         tx.insert_audit(&actor.entry("account.reset_password", user.id, now)).await?;

@@ -98,7 +98,9 @@ impl Accounts {
         let now = self.now();
         let entry = Actor::signing_in(user.id, client).entry("account.sign_in", user.id, now);
         let mut tx = self.db.write().await?;
-        if self.note_place(&mut tx, &user, client, now).await? {
+        let is_new = self.note_place(&mut tx, &user, client, now).await?;
+        // An address that nobody has proven may be a stranger's.
+        if is_new && user.email_verified_at.is_some() {
             let letter = Letter::NewSignIn {
                 at: now,
                 ip: client.ip.map(|ip| ip.to_string()),

@@ -10,6 +10,7 @@ use reef_db::InstanceRow;
 use reef_door::DoorStatus;
 use reef_model::{InstanceId, Timestamp};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 
 use crate::{Control, ControlError, Inner};
 
@@ -42,12 +43,11 @@ impl Inner {
     }
 }
 
-/// Writes what was noted, every few seconds; never returns.
-pub(super) async fn keep(control: &Control) {
+/// Writes what was noted, every few seconds until `shutdown`; a batch under way is written to its end.
+pub(super) async fn keep(control: &Control, shutdown: &CancellationToken) {
     let mut ticks = interval(FLUSH);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
+    while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
         if let Err(error) = flush(control).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "last uses of instances not recorded");
         }

@@ -37,11 +37,13 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
     let mut wakes = control.db().wakes(Wake::Instances);
     let mut hints = control.runtime().hints();
     let mut next_full = Instant::now();
-    let mut activity = std::pin::pin!(activity::keep(&control));
+    tasks.spawn({
+        let (control, shutdown) = (control.clone(), shutdown.clone());
+        async move { activity::keep(&control, &shutdown).await }
+    });
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            () = activity.as_mut() => {}
             Some(hint) = hints.next() => match hint {
                 Hint::Instance(id) => queue.push(id),
                 Hint::All => next_full = Instant::now(),

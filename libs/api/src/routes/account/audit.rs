@@ -63,7 +63,9 @@ impl AuditQuery {
 impl From<AuditQuery> for AuditFilter {
     fn from(query: AuditQuery) -> Self {
         let AuditQuery { actor, action, target, from, to } = query;
-        Self { actor, action, target, from, to }
+        // PostgreSQL takes no NUL in text; nothing recorded has any.
+        let text = |text: Option<String>| text.map(|text| text.replace('\0', "\u{fffd}"));
+        Self { actor: text(actor), action: text(action), target: text(target), from, to }
     }
 }
 
@@ -83,4 +85,15 @@ async fn list(
     let path = wanted.on("/api/audit");
     let rows = state.control().db().list_audit(caller.tenant(), &wanted.into(), page.page()?).await?;
     Ok(page.answer(&path, rows, |row| row.id.as_uuid(), |_| true, AuditRecord::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn asks_no_database_for_a_nul() {
+        let query = AuditQuery { action: Some("key\0".into()), ..AuditQuery::default() };
+        assert_eq!(AuditFilter::from(query).action.as_deref(), Some("key\u{fffd}"));
+    }
 }

@@ -5,7 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{StatusCode, request::Parts};
-use reef_control::account::SignUp;
+use reef_control::{ControlError, account::SignUp};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
@@ -103,6 +103,12 @@ async fn log_in(
     let user = state.control().accounts().sign_in(&body.email, body.password, &from.client).await?;
     attempt.succeeded(&state).await;
     session::begin(&session, user.id, &from.client).await?;
+    // A password that was replaced meanwhile ended the sessions that there were, not this one.
+    let present = state.control().db().lookup_user(user.id).await?;
+    if present.is_none_or(|present| present.password_hash != user.password_hash) {
+        session::end(&session).await?;
+        return Err(ControlError::BadCredentials.into());
+    }
     Ok(Json(SessionView { user: user.into() }))
 }
 
