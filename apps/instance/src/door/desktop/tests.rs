@@ -76,8 +76,6 @@ impl Door {
             let events =
                 json!([{ "type": "click", "x": 300, "y": 200 }, { "type": "text", "text": ">ready\n" }]);
             self.input(events).await;
-            std::fs::write("/tmp/desk/shot.png", self.ask("GET", "/vnc/screenshot", Value::Null).await.1)
-                .unwrap();
             ready.exists()
         })
         .await;
