@@ -43,7 +43,7 @@ pub(crate) async fn bind(address: SocketAddr, variable: &str) -> anyhow::Result<
     })
 }
 
-/// How many connections there are from each address.
+/// How many connections there are from each address; of IPv6 from each /64, which one customer has.
 #[derive(Clone)]
 pub(crate) struct Crowd {
     most: u32,
@@ -64,6 +64,8 @@ impl Crowd {
         if self.most == u32::MAX || self.exempt.iter().any(|net| net.contains(&peer)) {
             return Some(Place { crowd, peer: None });
         }
+        let bits = if peer.is_ipv6() { 64 } else { 32 };
+        let peer = IpNet::new(peer, bits).map_or(peer, |net| net.trunc().addr());
         let mut here = self.here.lock().unwrap_or_else(PoisonError::into_inner);
         let count = here.entry(peer).or_default();
         (*count < self.most).then(|| {
@@ -187,5 +189,14 @@ mod tests {
         drop((first, proxied));
         assert!(enter("192.0.2.1").is_some());
         assert_eq!(crowd.here.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_customer_of_ipv6_is_one_address() {
+        let crowd = Crowd::new(1, Vec::new());
+        let enter = |peer: &str| crowd.enter(peer.parse().unwrap());
+        let _first = enter("2001:db8::1").unwrap();
+        assert!(enter("2001:db8::2").is_none());
+        assert!(enter("2001:db8:0:1::1").is_some());
     }
 }
