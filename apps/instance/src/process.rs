@@ -74,16 +74,12 @@ pub(crate) fn kill_descendants(limit: Duration) {
     }
 }
 
-/// Kills everything below `root` once; tells whether there was anything.
-///
-/// To be repeated until there is not: what was killed may just have started something. `root` must be a subreaper that
-/// reaps, so that nothing gets out from under it.
-pub(crate) fn kill_below(root: Pid) -> bool {
-    let below = descendants(root);
-    for pid in &below {
-        let _ = kill(*pid, Signal::SIGKILL);
+/// Kills what is below `root` now, and then `root`: for a shepherd that does not end its tree itself.
+pub(crate) fn kill_by_force(root: Pid) {
+    for pid in descendants(root) {
+        let _ = kill(pid, Signal::SIGKILL);
     }
-    !below.is_empty()
+    let _ = kill(root, Signal::SIGKILL);
 }
 
 /// Reaps every child that has ended; calls `ended` with how each one did.

@@ -16,11 +16,12 @@ use axum::{
     routing::post,
 };
 use http::{HeaderMap, StatusCode};
-use reef_door::{CloseReason, headers};
+use reef_door::{CloseReason, ErrorCode, headers};
+use serde_json::json;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::activity::Activity;
+use super::{activity::Activity, problem::Problem};
 
 /// Sockets that an instance may have open.
 pub(crate) const MAX_SOCKETS: usize = 256;
@@ -29,6 +30,12 @@ pub(crate) const MAX_SOCKETS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 #[error("this instance has {MAX_SOCKETS} open sockets, which is the most it may: close some")]
 pub(crate) struct Full;
+
+impl From<Full> for Problem {
+    fn from(full: Full) -> Self {
+        Self::new(ErrorCode::QuotaExceeded, format!("{full}.")).with(json!({ "reason": "sockets" }))
+    }
+}
 
 /// All open sockets. Clones share them.
 #[derive(Clone, Default)]

@@ -14,7 +14,7 @@ use nix::{
 };
 use tokio::time::Instant;
 
-use super::{KILL_LIMIT, config, environment::Environment, shepherd};
+use super::{config, environment::Environment, shepherd};
 use crate::process;
 
 /// How long the shepherd may take to kill it: longer than it gives itself.
@@ -105,11 +105,7 @@ impl Gateway {
                 running.deadline = Some(Instant::now() + SHEPHERD_LIMIT);
                 return;
             }
-            let deadline = std::time::Instant::now() + KILL_LIMIT;
-            while process::kill_below(running.pid) && std::time::Instant::now() < deadline {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-            let _ = kill(running.pid, Signal::SIGKILL);
+            process::kill_by_force(running.pid);
             running.deadline = None;
         }
     }

@@ -142,6 +142,8 @@ impl Work {
                 (&[], stdio, None)
             }
         };
+        // Before the start: what fails after it would leave a child that nobody knows.
+        let kept = master.as_ref().map(OwnedFd::try_clone).transpose()?;
         let [stdin, stdout, stderr] = stdio.map(Stdio::from);
         let started = self
             .environment
@@ -165,7 +167,6 @@ impl Work {
                 });
             }
         };
-        let kept = master.as_ref().map(OwnedFd::try_clone).transpose()?;
         self.next_child = self.next_child.wrapping_add(1);
         lock(&self.children).insert(self.next_child, Child { pid, master: kept });
         Ok((Reply::Child(self.next_child), master))
@@ -205,8 +206,7 @@ async fn kill_tree(children: &Children, child: u32) {
                 is_told = true;
                 let _ = kill(child.pid, shepherd::WHOLE);
             } else if tokio::time::Instant::now() > deadline {
-                process::kill_below(child.pid);
-                let _ = kill(child.pid, Signal::SIGKILL);
+                process::kill_by_force(child.pid);
                 return;
             }
         }

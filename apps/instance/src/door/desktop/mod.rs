@@ -52,10 +52,7 @@ use self::{
 };
 use super::{
     problem::{self, Body, Params, Problem},
-    sockets::{
-        Sockets,
-        ending::{MAX_FRAME, READ_BUFFER},
-    },
+    sockets::{Sockets, ending::handshake},
     work::Work,
 };
 
@@ -199,26 +196,16 @@ async fn show(
     params: Params,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(ErrorCode::InvalidRequest, "This route wants a WebSocket handshake (RFC 6455).")
-    })?;
+    let upgrade = handshake(upgrade)?;
     let filter = match params.get::<String>("view_only", "0 or 1")?.as_deref() {
         None | Some("0" | "false") => None,
         Some("1" | "true") => Some(ViewOnly::new()),
         Some(_) => return Err(Problem::field("view_only", "must be 0 or 1")),
     };
-    let seat = desktop.sockets.enter(&headers).map_err(|full| {
-        Problem::new(ErrorCode::QuotaExceeded, format!("{full}.")).with(json!({ "reason": "sockets" }))
-    })?;
+    let seat = desktop.sockets.enter(&headers)?;
     desktop.server.ensure_running().await?;
     let socket = desktop.server.connect().await?;
-    let upgrade = upgrade
-        .protocols(["binary"])
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(MAX_FRAME)
-        .max_frame_size(MAX_FRAME);
-    Ok(upgrade.on_upgrade(async move |web| {
+    Ok(upgrade.protocols(["binary"]).on_upgrade(async move |web| {
         let _viewer = Viewer::new(&desktop);
         relay::relay(web, socket, filter, seat).await;
     }))

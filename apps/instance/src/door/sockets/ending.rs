@@ -2,24 +2,47 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use axum::extract::{
+    WebSocketUpgrade,
+    ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code, rejection::WebSocketUpgradeRejection},
+};
 use futures_util::{
     SinkExt, StreamExt,
     stream::{SplitSink, SplitStream},
 };
+use reef_door::ErrorCode;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
+
+use crate::door::problem::Problem;
 
 /// Between two pings.
 pub(crate) const PING_PERIOD: Duration = Duration::from_secs(30);
 /// After two pings without any answer the peer is taken for gone.
 pub(crate) const SILENCE_LIMIT: Duration = Duration::from_secs(75);
 /// The largest frame or message from a peer; clipboards come in them.
-pub(crate) const MAX_FRAME: usize = 1 << 20;
+const MAX_FRAME: usize = 1 << 20;
 /// What a WebSocket reads into while nothing comes.
-pub(crate) const READ_BUFFER: usize = 4 << 10;
+const READ_BUFFER: usize = 4 << 10;
 /// How long the peer may take to take the close frame and to send its own.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Takes a handshake, with buffers as small as a socket that is mostly idle wants them.
+///
+/// # Errors
+/// Where the request is none.
+pub(crate) fn handshake(
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Result<WebSocketUpgrade, Problem> {
+    let upgrade = upgrade.map_err(|_| {
+        Problem::new(ErrorCode::InvalidRequest, "This route wants a WebSocket handshake (RFC 6455).")
+    })?;
+    Ok(upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_message_size(MAX_FRAME)
+        .max_frame_size(MAX_FRAME))
+}
 
 /// Closes with `close`, or answers the close frame of the peer where there is none to send.
 pub(crate) async fn finish(

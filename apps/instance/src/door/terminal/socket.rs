@@ -20,7 +20,6 @@ use reef_door::{
     ErrorCode,
     terminal::{MAX_TERMINALS, TerminalInput, TerminalOutput},
 };
-use serde_json::json;
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval_at, sleep_until},
@@ -35,8 +34,8 @@ use crate::{
     door::{
         problem::{Params, Problem},
         sockets::{
-            Full, Seat,
-            ending::{MAX_FRAME, PING_PERIOD, READ_BUFFER, SILENCE_LIMIT, broken, finish, frame},
+            Seat,
+            ending::{PING_PERIOD, SILENCE_LIMIT, broken, finish, frame, handshake},
         },
     },
     wire::work::Size,
@@ -55,9 +54,7 @@ pub(super) async fn open(
     params: Params,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
-    let upgrade = upgrade.map_err(|_| {
-        Problem::new(ErrorCode::InvalidRequest, "This route wants a WebSocket handshake (RFC 6455).")
-    })?;
+    let upgrade = handshake(upgrade)?;
     let wanted = "a whole number from 1 to 1000";
     let (cols, rows): (Option<u16>, Option<u16>) = (params.get("cols", wanted)?, params.get("rows", wanted)?);
     let size = match (cols, rows) {
@@ -70,7 +67,7 @@ pub(super) async fn open(
             )
         }
     };
-    let seat = terminals.sockets.enter(&headers).map_err(full)?;
+    let seat = terminals.sockets.enter(&headers)?;
     let viewer = match params.get::<String>("session", "the id of a terminal")? {
         Some(id) => {
             let session = terminals.find(&id)?;
@@ -85,11 +82,6 @@ pub(super) async fn open(
             session.attach()
         }
     };
-    let upgrade = upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(0)
-        .max_message_size(MAX_FRAME)
-        .max_frame_size(MAX_FRAME);
     Ok(upgrade.on_upgrade(|socket| show(socket, viewer, seat)))
 }
 
@@ -117,10 +109,6 @@ impl Terminals {
         });
         Ok(session)
     }
-}
-
-fn full(full: Full) -> Problem {
-    Problem::new(ErrorCode::QuotaExceeded, format!("{full}.")).with(json!({ "reason": "sockets" }))
 }
 
 /// Shows a terminal until it ends, the peer goes, or the socket is to be closed.

@@ -223,9 +223,9 @@ async fn what_nobody_looks_at_goes_on_slowly() {
     until("no viewer", || session.describe().viewers == 0).await;
     let before = session.written();
     let began = std::time::Instant::now();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    until("it goes on", || session.written() - before >= 2 << 20).await;
     let rate = (session.written() - before) as f64 / began.elapsed().as_secs_f64();
-    assert!(rate > 1000.0 && rate < 1_500_000.0, "{rate}");
+    assert!(rate < 1_500_000.0, "{rate}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
