@@ -52,8 +52,7 @@ pub(crate) fn is_remembered(method: &Method, route: &str) -> bool {
     let is_doors = route
         .strip_prefix("/api/instances/{id}/")
         .is_some_and(|rest| DOORS.contains(&rest.split('/').next().unwrap_or_default()));
-    let has_passwords =
-        route.starts_with("/api/auth/") || route == "/api/account" || route.starts_with("/api/account/");
+    let has_passwords = route.starts_with("/api/auth/") || route == "/api/account";
     !method.is_safe() && route.starts_with("/api/") && !has_passwords && !is_doors
 }
 
