@@ -15,6 +15,7 @@ mod forward;
 mod idempotency;
 mod instance_route;
 mod limits;
+mod listen;
 mod openapi;
 mod pages;
 mod routes;
@@ -37,6 +38,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use crate::{
     error::{ApiError, ApiResult},
     limits::{Policy, RateLimits},
+    listen::{Crowd, serve},
     openapi::{document, document_json, document_yaml},
     pages::WebApp,
     seats::Caps,

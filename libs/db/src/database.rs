@@ -181,7 +181,9 @@ pub(crate) async fn with_retry<T, F>(pool: &PgPool, attempt: impl Fn() -> F + Se
 where
     F: Future<Output = Result<T, sqlx::Error>> + Send,
 {
-    let mut retries = pool.num_idle() + 1;
+    // The pool's count of idle ones is not exact while others take and return them: it may even wrap below zero.
+    let most = pool.options().get_max_connections() as usize;
+    let mut retries = pool.num_idle().min(most) + 1;
     loop {
         match attempt().await {
             Err(error) if retries > 0 && is_dead_connection(&error) => retries -= 1,

@@ -1,9 +1,9 @@
 //! One `reef serve`: listener, API, reconciler, in a tokio runtime of its own so that it can be killed like a process.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use reef_api::{ApiParts, ApiState, Caps, RateLimits, WebApp};
+use reef_api::{ApiParts, ApiState, Caps, Crowd, RateLimits, WebApp};
 use reef_auth::{SecretBox, ServerKey, Tickets};
 use reef_config::Origin;
 use reef_control::{Control, Courier, ModelAccess, Parts, Policy};
@@ -69,16 +69,15 @@ impl Replica {
         });
         let stop = CancellationToken::new();
         let router = reef_api::router(api.clone());
-        let draining = {
+        let serving = {
             let (stop, api) = (stop.clone(), api.clone());
             async move {
+                let crowd = Crowd::new(u32::MAX, Vec::new());
+                let connections = reef_api::serve(listener, router, crowd, stop.clone());
                 stop.cancelled().await;
                 api.drain();
+                connections.wait().await;
             }
-        };
-        let serving = async move {
-            let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            axum::serve(listener, service).with_graceful_shutdown(draining).await.unwrap();
         };
         let background = {
             let (stop, api) = (stop.clone(), api.clone());

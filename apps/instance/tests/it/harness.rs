@@ -138,14 +138,14 @@ impl Instance {
         answer["stdout"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The same without an answer: for a script that ends the gateway.
+    /// The same without waiting for an answer: for a script after which there may be none.
     pub(crate) fn run_detached(&self, script: &str) {
         let body = json!({
             "model": "openclaw",
             "messages": [{ "role": "user", "content": format!("RUN<<<{script}>>>") }],
         });
         let socket = self.dir.path().join("state/gateway.sock");
-        let _ = http(&socket, "POST", "/v1/chat/completions", GATEWAY_TOKEN, Some(&body));
+        std::thread::spawn(move || http(&socket, "POST", "/v1/chat/completions", GATEWAY_TOKEN, Some(&body)));
     }
 
     /// Every process below the door, as (pid, start time).

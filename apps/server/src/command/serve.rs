@@ -4,9 +4,10 @@ mod greeting;
 
 use std::process::ExitCode;
 
+use reef_api::Crowd;
 use reef_config::Config;
 
-use crate::{listen, listen::Crowd, platform, platform::Platform, stop, telemetry};
+use crate::{listen, platform, platform::Platform, stop, telemetry};
 
 /// Serves until a signal; then finishes what it is at.
 pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
@@ -36,7 +37,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let greeting = greeting::Greeting::prepare(&config, &origin, bound, &platform.control).await?;
     platform.start();
     let crowd = Crowd::new(Platform::caps(&config).address, config.server.trusted_proxies.clone());
-    let connections = listen::serve(listener, reef_api::router(platform.api.clone()), crowd, stop.clone());
+    let connections = reef_api::serve(listener, reef_api::router(platform.api.clone()), crowd, stop.clone());
     greeting.print();
     tracing::info!(%origin, runtime = %config.runtime, isolation = %platform.control.runtime().isolation(), "ready");
 
