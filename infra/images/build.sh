@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh dev|dist: builds the images.
-#   dev    reef-instance:dev from target/debug on reef-base:dev; what the tests run
+#   dev    reef-instance:dev and reef:dev from target/debug on reef-base:dev; what the tests run
 #   dist   reef-instance:VERSION and reef:VERSION from target/dist, on $BASE when it is given
 # The binaries must have been built; a second run with nothing changed takes a second.
 set -euo pipefail
@@ -21,9 +21,11 @@ image() {
 
 case ${1:-} in
 dev)
-    [ -x target/debug/reef-instance ] || die "reef-instance is not built" "cargo build -p reef-instance"
+    [ -x target/debug/reef ] && [ -x target/debug/reef-instance ] ||
+        die "the binaries are not built" "cargo build -p reef -p reef-instance"
     infra/images/mkbase.sh
     image instance reef-instance dev debug reef-base:dev reef-base:dev
+    image server reef dev debug reef-base:dev reef-base:dev
     ;;
 dist)
     [ -x target/dist/reef ] || die "the binaries are not built" "make images"

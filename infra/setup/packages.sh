@@ -34,6 +34,7 @@ set_test() {
     need debootstrap debootstrap
     need docker.io dockerd
     need docker.io docker
+    docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
     need iptables iptables
     need procps pgrep
     need python3 python3

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
 
 mod bulk;
+mod composed;
 mod crash;
 mod first_five_minutes;
 mod hostile;

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::sse::SseStream;
 
-const EMAIL: &str = "operator@reef.test";
-const PASSWORD: &str = "a-long-operator-password";
+pub(crate) const EMAIL: &str = "operator@reef.test";
+pub(crate) const PASSWORD: &str = "a-long-operator-password";
 const START_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory with a server that can be killed and started again.
@@ -104,27 +104,7 @@ impl Platform {
 
     /// Signs in as the operator and mints a key with every scope.
     pub(crate) async fn operator(&self) -> Client {
-        let session = http_client();
-        let origin = self.base();
-        let post = |path: &str, body: Value, cookie: Option<String>| {
-            let mut request = session.post(format!("{origin}{path}")).header("origin", &origin).json(&body);
-            if let Some(cookie) = cookie {
-                request = request.header("cookie", cookie);
-            }
-            request.send()
-        };
-        let response =
-            post("/api/auth/login", json!({"email": EMAIL, "password": PASSWORD}), None).await.unwrap();
-        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
-        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
-        let key = post("/api/keys", json!({"name": "e2e"}), Some(cookie.clone())).await.unwrap();
-        let key: Value = key.json().await.unwrap();
-        Client {
-            base: self.base(),
-            key: key["secret"].as_str().expect("a secret").to_owned(),
-            cookie,
-            http: http_client(),
-        }
+        Client::operator(self.base()).await
     }
 }
 
@@ -145,7 +125,7 @@ impl Drop for Platform {
 }
 
 /// Removes what the engine has of the platform that the directory is of.
-fn remove_from_engine(data: &std::path::Path) {
+pub(crate) fn remove_from_engine(data: &std::path::Path) {
     let docker = |args: &[&str]| {
         let output = Command::new("docker").args(args).stderr(Stdio::null()).output();
         output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
@@ -195,6 +175,26 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Signs in as the operator of the server at `base` and mints a key with every scope.
+    pub(crate) async fn operator(base: String) -> Self {
+        let http = http_client();
+        let post = |path: &str, body: Value, cookie: Option<String>| {
+            let mut request = http.post(format!("{base}{path}")).header("origin", &base).json(&body);
+            if let Some(cookie) = cookie {
+                request = request.header("cookie", cookie);
+            }
+            request.send()
+        };
+        let response =
+            post("/api/auth/login", json!({"email": EMAIL, "password": PASSWORD}), None).await.unwrap();
+        assert!(response.status().is_success(), "{}", response.text().await.unwrap());
+        let cookie = response.headers()["set-cookie"].to_str().unwrap().split(';').next().unwrap().to_owned();
+        let key = post("/api/keys", json!({"name": "e2e"}), Some(cookie.clone())).await.unwrap();
+        let key: Value = key.json().await.unwrap();
+        let key = key["secret"].as_str().expect("a secret").to_owned();
+        Self { base, key, cookie, http }
+    }
+
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
         let mut request =
             self.http.request(method.parse().unwrap(), format!("{}{path}", self.base)).bearer_auth(&self.key);

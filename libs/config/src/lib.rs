@@ -396,6 +396,20 @@ mod tests {
     }
 
     #[test]
+    fn compose_passes_every_variable_on() {
+        let compose = include_str!("../../../infra/compose.yaml");
+        // What an instance is made of where there are no containers.
+        let other = ["REEF_INSTANCE_BIN", "REEF_OPENCLAW_DIR"];
+        let is_other = |name: &str| {
+            other.contains(&name) || name.starts_with("REEF_ALLOW_") || name.starts_with("REEF_PROCESS_")
+        };
+        let names = variables::VARIABLES.iter().map(|variable| variable.name);
+        let missing: Vec<_> =
+            names.filter(|name| !is_other(name) && !compose.contains(&format!("\n      {name}:"))).collect();
+        assert!(missing.is_empty(), "{missing:?} do not reach the container");
+    }
+
+    #[test]
     fn every_setting_names_its_variable_in_the_comments() {
         for setting in Config::load(None, env(&[])).unwrap().settings() {
             let line = DEFAULTS
