@@ -7,7 +7,7 @@ use reef_db::InstanceRow;
 use reef_door::DoorPhase;
 use reef_model::{InstanceId, OperationStatus, Status};
 use reef_runtime::Exit;
-use reef_testkit::{Account, Platform, Script, Start, both_engines, eventually, within};
+use reef_testkit::{Account, Errno, Platform, Script, Start, both_engines, eventually, within};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 
@@ -98,15 +98,62 @@ both_engines! {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;
         let id = ada.ready_instance(&platform).await;
+        // Its run is much older than a door may be silent.
+        platform.advance(Duration::from_secs(3_600));
         let mut changes = platform.control().follow();
         platform.runtime().close_door(id);
-        next(&mut changes, "it is not ready any more", |row| row.status == Status::Starting).await;
+        let row = next(&mut changes, "it is not ready any more", |row| row.status != Status::Ready).await;
+        assert_eq!((row.status, row.failures), (Status::Starting, 0));
         platform.advance(Duration::from_secs(91));
         let row =
             next(&mut changes, "its silence counts as a failure", |row| row.status == Status::Error).await;
         assert!(row.status_reason.unwrap().contains("does not answer"));
         platform.advance(Duration::from_secs(2));
         next(&mut changes, "it is up again", |row| row.status == Status::Ready).await;
+        platform.finish().await;
+    }
+
+    async fn a_look_that_was_missed_restarts_nothing(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        platform.advance(Duration::from_secs(3_600));
+        let mut changes = platform.control().follow();
+        platform.runtime().fail_dials(Some(Errno::CONNREFUSED));
+        platform.runtime().nudge();
+        next(&mut changes, "the miss is told", |row| row.status == Status::Starting).await;
+        platform.runtime().fail_dials(None);
+        next(&mut changes, "it answers again", |row| row.status == Status::Ready).await;
+        // And the next miss, however much later, is again the first.
+        platform.advance(Duration::from_secs(3_600));
+        platform.runtime().fail_dials(Some(Errno::CONNREFUSED));
+        platform.runtime().nudge();
+        next(&mut changes, "the miss is told", |row| row.status != Status::Ready).await;
+        platform.runtime().fail_dials(None);
+        let row = next(&mut changes, "it answers again", |row| row.status == Status::Ready).await;
+        assert_eq!((row.id, row.failures), (id, 0));
+        assert_eq!(platform.runtime().started().len(), 1);
+        platform.finish().await;
+    }
+
+    async fn want_of_descriptors_here_is_no_silence_there(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        let mut changes = platform.control().follow();
+        platform.runtime().fail_dials(Some(Errno::MFILE));
+        for looks in [2, 4] {
+            eventually("nobody can look", async || {
+                platform.runtime().nudge();
+                (platform.runtime().failed_dials() >= looks).then_some(())
+            })
+            .await;
+            platform.advance(Duration::from_secs(91));
+        }
+        platform.runtime().fail_dials(None);
+        assert_eq!(get(&ada, id).await["status"], "ready");
+        assert!(changes.try_recv().is_err(), "nothing was told");
+        assert_eq!(platform.runtime().started().len(), 1);
         platform.finish().await;
     }
 

@@ -95,6 +95,7 @@ pub struct Inner {
     accounts: account::Accounts,
     queue: reconcile::Queue,
     activity: reconcile::Activity,
+    silence: reconcile::Silence,
     events: broadcast::Sender<Arc<Event>>,
     upstreams: moka::future::Cache<InstanceId, Arc<instance::Upstream>>,
     watches: std::sync::Mutex<BTreeMap<InstanceId, CancellationToken>>,
@@ -115,6 +116,7 @@ impl Control {
             parts,
             queue: reconcile::Queue::default(),
             activity: reconcile::Activity::default(),
+            silence: reconcile::Silence::default(),
             events: broadcast::channel(1_024).0,
             upstreams: instance::upstream_cache(),
             watches: std::sync::Mutex::default(),
@@ -159,6 +161,10 @@ impl Inner {
 
     pub(crate) fn activity(&self) -> &reconcile::Activity {
         &self.activity
+    }
+
+    pub(crate) fn silence(&self) -> &reconcile::Silence {
+        &self.silence
     }
 
     pub(crate) fn queue(&self) -> &reconcile::Queue {

@@ -50,5 +50,6 @@ pub use reef_api::{Caps, Policy, RateLimits};
 pub use reef_testdb::{TestDatabase, both_engines};
 pub use replica::Replica;
 pub use runtime::{FakeRuntime, Start};
+pub use rustix::io::Errno;
 pub use socket::Socket;
 pub use wait::{PATIENCE, eventually, within};

@@ -14,6 +14,7 @@ use reef_runtime::{
     Exit, Finding, Hint, InstanceSpec, Observed, Runtime, RuntimeError,
     files::{ensure_dir, ensure_run_dir, remove_tree},
 };
+use rustix::io::Errno;
 use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio::{
@@ -60,6 +61,8 @@ struct State {
     removed: Vec<InstanceId>,
     breaches: Vec<String>,
     first_phase: Option<(DoorPhase, Option<String>)>,
+    dial_errno: Option<Errno>,
+    failed_dials: usize,
     tokens: Vec<String>,
 }
 
@@ -151,6 +154,16 @@ impl FakeRuntime {
     /// Closes an instance's door while the instance goes on running.
     pub fn close_door(&self, id: InstanceId) {
         self.lock().machines.get_mut(&id).expect("the instance runs").door = None;
+    }
+
+    /// Lets every connection to a door fail with this error, until `None`; what is open stays.
+    pub fn fail_dials(&self, errno: Option<Errno>) {
+        self.lock().dial_errno = errno;
+    }
+
+    /// Returns how many connections failed by [`Self::fail_dials`].
+    pub fn failed_dials(&self) -> usize {
+        self.lock().failed_dials
     }
 
     /// Says what the instance's door does with the next request to `path` that has no earlier script.
@@ -361,6 +374,13 @@ impl Runtime for FakeRuntime {
     }
 
     async fn dial(&self, id: InstanceId) -> std::io::Result<UnixStream> {
+        {
+            let mut state = self.lock();
+            if let Some(errno) = state.dial_errno {
+                state.failed_dials += 1;
+                return Err(errno.into());
+            }
+        }
         let run = RunDir::new(self.directory.path().join(id.to_string()));
         connect_nofollow(&run.door_socket()).await
     }

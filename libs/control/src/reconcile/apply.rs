@@ -6,7 +6,10 @@ use reef_db::{Fact, InstanceRow, OperationError};
 use reef_model::{Desired, InstanceId, OperationStatus, Power, Status};
 use reef_runtime::{InstanceSpec, Observed, RuntimeError};
 
-use super::plan::{Decision, Door, Intent, Step, plan, retry_delay};
+use super::{
+    plan::{Decision, Door, Intent, Step, plan, retry_delay},
+    silence::is_of_the_door,
+};
 use crate::{Control, ControlError, Lease};
 
 /// How long an instance may take to go down before it is killed.
@@ -119,6 +122,7 @@ impl Seen {
 async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
     let observed = control.runtime().inspect(id).await?;
     let Some(row) = control.db().lookup_instance_any(id).await? else {
+        control.silence().end(id);
         // Without a row nobody can reach it. Its data stays: the database may be the one that lost something.
         if observed.is_some_and(|run| run.power != Power::Stopped) {
             tracing::warn!(instance = %id, "stopping an instance that the database does not know; its data is kept");
@@ -133,13 +137,13 @@ async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
     let door = if is_up {
         // A restarted control plane has no model socket until it looks.
         control.model_access().serve(id, &control.runtime().run_dir(id).await?).await?;
-        match tokio::time::timeout(DOOR_TIMEOUT, control.door_status(&row, None)).await {
-            Ok(Ok(status)) => Door::Answered(status),
-            Ok(Err(_)) | Err(_) => Door::Silent,
-        }
+        ask(control, &row).await?
     } else {
-        Door::Silent
+        Door::Unasked
     };
+    if !matches!(door, Door::Silent { .. }) {
+        control.silence().end(id);
+    }
     let decision = plan(&intent_of(&row), observed.as_ref(), &door, control.now());
     if let (true, Door::Answered(status)) = (is_up, &door) {
         control.note_activity(&row, status);
@@ -148,6 +152,18 @@ async fn look(control: &Control, id: InstanceId) -> Result<Look, ControlError> {
     let fact = fact_of(control, &row, observed.as_ref(), &door, &decision);
     let has_operation = control.db().running_operation(id).await?.is_some();
     Ok(Look::Row(Box::new(Seen { row, observed, decision, fact, has_operation })))
+}
+
+/// Asks the door how its instance does.
+///
+/// # Errors
+/// Why it could not be asked; that it does not answer is no error.
+async fn ask(control: &Control, row: &InstanceRow) -> Result<Door, ControlError> {
+    match tokio::time::timeout(DOOR_TIMEOUT, control.door_status(row, None)).await {
+        Ok(Ok(status)) => Ok(Door::Answered(status)),
+        Ok(Err(error)) if !is_of_the_door(&error) => Err(error),
+        Ok(Err(_)) | Err(_) => Ok(Door::Silent { since: control.silence().begin(row.id, control.now()) }),
+    }
 }
 
 fn intent_of(row: &InstanceRow) -> Intent {

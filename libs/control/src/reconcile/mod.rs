@@ -8,6 +8,7 @@ mod activity;
 mod apply;
 pub mod plan;
 mod queue;
+mod silence;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -20,6 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use activity::Activity;
 pub use queue::Queue;
+pub use silence::Silence;
 
 use crate::Control;
 

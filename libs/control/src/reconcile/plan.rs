@@ -6,7 +6,7 @@ use reef_door::{DoorPhase, DoorStatus};
 use reef_model::{Desired, Power, Status, Timestamp};
 use reef_runtime::Observed;
 
-/// How long a started door may be silent before its run counts as failed.
+/// How long a door may be silent, look after look, before its run counts as failed.
 pub const DOOR_SILENCE: Duration = Duration::from_secs(90);
 /// How often a steady instance is looked at when nothing hints at a change.
 pub const RECHECK: Duration = Duration::from_secs(60);
@@ -37,8 +37,13 @@ pub struct Intent {
 pub enum Door {
     /// It answered.
     Answered(DoorStatus),
-    /// It could not be reached.
-    Silent,
+    /// It could not be reached, nor at any look since.
+    Silent {
+        /// When the first look in a row was that it did not answer.
+        since: Timestamp,
+    },
+    /// It was not asked: nothing should be up.
+    Unasked,
 }
 
 /// What the reconciler must do next. Every step is idempotent and may be cut off.
@@ -95,7 +100,8 @@ fn plan_running(intent: &Intent, observed: Option<&Observed>, door: &Door, now: 
     let Some(run) = observed.filter(|run| run.power != Power::Stopped) else {
         return plan_start(intent, observed, coming_up, now);
     };
-    if run.generation != intent.generation {
+    // Whoever paused it, its owner wants it to run; the runtime wakes it.
+    if run.generation != intent.generation || run.power == Power::Paused {
         return decide(Step::Start, coming_up);
     }
     match door {
@@ -115,9 +121,11 @@ fn plan_running(intent: &Intent, observed: Option<&Observed>, door: &Door, now: 
                     .or_else(|| Some("OpenClaw does not come up; see the logs".into())),
             },
         },
-        Door::Silent => {
-            let silent_since = run.started_at.unwrap_or(now);
-            if now.saturating_since(silent_since) < DOOR_SILENCE {
+        Door::Unasked => decide(Step::Settled(RECHECK_STARTING), coming_up),
+        Door::Silent { since } => {
+            // What an earlier run did not answer is none of this one's.
+            let since = run.started_at.map_or(*since, |started_at| started_at.max(*since));
+            if now.saturating_since(since) < DOOR_SILENCE {
                 decide(Step::Settled(RECHECK_STARTING), coming_up)
             } else {
                 Decision {
@@ -213,9 +221,10 @@ mod tests {
     #[test]
     fn comes_up_and_settles() {
         let want = intent(Desired::Running);
-        assert_eq!(plan(&want, None, &Door::Silent, at(0)), decide(Step::Start, Status::Provisioning));
+        assert_eq!(plan(&want, None, &Door::Unasked, at(0)), decide(Step::Start, Status::Provisioning));
         let up = run(Power::Running, 1);
-        assert_eq!(plan(&want, Some(&up), &Door::Silent, at(5)).status, Status::Provisioning);
+        let silent = Door::Silent { since: at(0) };
+        assert_eq!(plan(&want, Some(&up), &silent, at(5)).status, Status::Provisioning);
         let ready = plan(&want, Some(&up), &door(DoorPhase::Ready), at(9));
         assert_eq!(ready, decide(Step::Settled(RECHECK), Status::Ready));
     }
@@ -231,10 +240,27 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_door_fails_after_the_bound() {
+    fn what_is_paused_is_woken() {
+        let paused = run(Power::Paused, 1);
+        let decision = plan(&intent(Desired::Running), Some(&paused), &Door::Unasked, at(1));
+        assert_eq!(decision, decide(Step::Start, Status::Provisioning));
+    }
+
+    #[test]
+    fn a_silent_door_fails_after_the_bound_however_old_its_run() {
         let up = run(Power::Running, 1);
-        let decision = plan(&intent(Desired::Running), Some(&up), &Door::Silent, at(91));
-        assert_eq!((decision.step, decision.status), (Step::Fail, Status::Error));
+        let silent = |since, now| {
+            let decision =
+                plan(&intent(Desired::Running), Some(&up), &Door::Silent { since: at(since) }, at(now));
+            (decision.step, decision.status)
+        };
+        let waits = (Step::Settled(RECHECK_STARTING), Status::Provisioning);
+        let fails = (Step::Fail, Status::Error);
+        assert_eq!(silent(0, 89), waits);
+        assert_eq!(silent(0, 90), fails);
+        assert_eq!(silent(100_000, 100_000), waits, "one look missed");
+        assert_eq!(silent(100_000, 100_090), fails);
+        assert_eq!(silent(-1_000, 89), waits, "silence of the run before");
     }
 
     #[test]
@@ -242,20 +268,23 @@ mod tests {
         let mut dead = run(Power::Stopped, 1);
         dead.exit = Some(Exit { code: 137, is_oom: true });
         let want = intent(Desired::Running);
-        assert_eq!(plan(&want, Some(&dead), &Door::Silent, at(1)).step, Step::Fail);
+        assert_eq!(plan(&want, Some(&dead), &Door::Unasked, at(1)).step, Step::Fail);
         let counted = Intent { failures: 1, retry_at: Some(at(3)), ..want };
-        let waiting = plan(&counted, Some(&dead), &Door::Silent, at(1));
+        let waiting = plan(&counted, Some(&dead), &Door::Unasked, at(1));
         assert_eq!(waiting.step, Step::Settled(Duration::from_secs(2)));
         assert!(waiting.reason.unwrap().contains("memory"));
-        assert_eq!(plan(&counted, Some(&dead), &Door::Silent, at(3)).step, Step::Start);
+        assert_eq!(plan(&counted, Some(&dead), &Door::Unasked, at(3)).step, Step::Start);
     }
 
     #[test]
     fn a_deleted_instance_keeps_its_data_until_the_window_has_passed() {
         let want = Intent { purge_at: Some(at(100)), ..intent(Desired::Deleted) };
-        assert_eq!(plan(&want, Some(&run(Power::Running, 1)), &Door::Silent, at(200)).step, Step::Stop);
-        assert_eq!(plan(&want, Some(&run(Power::Stopped, 1)), &Door::Silent, at(99)).status, Status::Deleted);
-        assert_eq!(plan(&want, None, &Door::Silent, at(100)).step, Step::Purge);
+        assert_eq!(plan(&want, Some(&run(Power::Running, 1)), &Door::Unasked, at(200)).step, Step::Stop);
+        assert_eq!(
+            plan(&want, Some(&run(Power::Stopped, 1)), &Door::Unasked, at(99)).status,
+            Status::Deleted
+        );
+        assert_eq!(plan(&want, None, &Door::Unasked, at(100)).step, Step::Purge);
     }
 
     #[test]
@@ -318,6 +347,21 @@ mod tests {
                 }
             }
             prop_assert!(false, "did not settle: {want:?} {world:?}");
+        }
+
+        #[test]
+        fn only_silence_for_the_whole_bound_replaces_a_run(
+            started in 0i64..1_000_000,
+            silent_after in -200i64..1_000_000,
+            lasts in 0i64..200,
+        ) {
+            let mut up = run(Power::Running, 1);
+            up.started_at = Some(at(started));
+            let since = started + silent_after;
+            let now = since.max(started) + lasts;
+            let decision = plan(&intent(Desired::Running), Some(&up), &Door::Silent { since: at(since) }, at(now));
+            let is_replaced = decision.step == Step::Fail;
+            prop_assert_eq!(is_replaced, lasts >= DOOR_SILENCE.as_secs() as i64);
         }
     }
 }
