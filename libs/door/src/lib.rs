@@ -7,6 +7,7 @@ pub mod boot;
 pub mod chat;
 pub mod close;
 pub mod desktop;
+pub mod ending;
 pub mod error;
 pub mod files;
 pub mod headers;

@@ -8,7 +8,7 @@ use bollard::models::{
 };
 use reef_door::RunDir;
 use reef_model::{InstanceId, Power};
-use reef_runtime::{Exit, InstanceSpec, Observed};
+use reef_runtime::{Exit, InstanceSpec, Observed, door::arguments};
 
 use crate::engine::{GENERATION, Ownership, TENANT, instance};
 
@@ -44,13 +44,15 @@ pub(crate) fn body(
         ["--hands-uid", HANDS],
         ["--hands-gid", HANDS],
     ];
+    let command = command.into_iter().flatten().map(str::to_owned);
+    let common = arguments().into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
     let mut labels = ownership.labels(spec.id);
     labels.insert(TENANT.into(), spec.tenant.to_string());
     labels.insert(GENERATION.into(), spec.generation.to_string());
     ContainerCreateBody {
         image: Some(image.to_owned()),
         entrypoint: Some(vec!["/usr/local/bin/reef-instance".into()]),
-        cmd: Some(std::iter::once("door").chain(command.into_iter().flatten()).map(str::to_owned).collect()),
+        cmd: Some(std::iter::once("door".to_owned()).chain(command).chain(common).collect()),
         user: Some("0:0".into()),
         hostname: Some("claw".into()),
         stop_signal: Some("SIGTERM".into()),

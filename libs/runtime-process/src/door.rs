@@ -11,7 +11,7 @@ use std::{
 
 use reef_door::RunDir;
 use reef_model::{Clock, SystemClock, Timestamp};
-use reef_runtime::{InstanceSpec, files::write_boot};
+use reef_runtime::{InstanceSpec, door::arguments, files::write_boot};
 use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
@@ -65,6 +65,9 @@ impl Locked {
         }
         command.arg("--openclaw").arg(&sandbox.openclaw_dir);
         command.args(["--isolation", sandbox.isolation.as_str()]);
+        for (flag, value) in arguments() {
+            command.args([flag, &value]);
+        }
         if sandbox.share_network {
             command.arg("--share-network");
         }

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Exit, Hint, InstanceSpec, Observed, Runtime, RuntimeError};
+use crate::{Exit, Hint, InstanceSpec, Observed, Runtime, RuntimeError, door};
 
 /// A program (Python 3) to run in the place of `reef-instance`.
 pub const DOOR: &str = include_str!("../fixtures/door.py");
@@ -189,6 +189,9 @@ pub async fn starts_once(harness: Arc<dyn Harness>) {
     assert_eq!(runtime.list().await.expect("lists"), [first]);
     assert_eq!(about(&*runtime, spec.id).await, told);
     assert_eq!(told["runs"], 1);
+    for (flag, value) in door::arguments() {
+        assert_eq!(told["flags"][flag], value, "{flag}");
+    }
     assert_eq!(
         told["boot"],
         json!({

@@ -14,6 +14,7 @@ use secrecy::SecretString;
 use tokio::net::UnixStream;
 
 pub mod conformance;
+pub mod door;
 pub mod files;
 
 /// Everything a runtime must know to bring an instance up.

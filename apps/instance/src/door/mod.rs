@@ -28,7 +28,7 @@ pub(crate) mod work;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use reef_door::{Boot, CloseReason, DoorPhase, RunDir};
+use reef_door::{Boot, CloseReason, DoorPhase, RunDir, ending};
 use reef_model::{Clock, Isolation, SystemClock};
 use tokio::{
     net::UnixListener,
@@ -41,9 +41,6 @@ use crate::{
     isolation::{HandsUser, Layout},
     process,
 };
-
-/// How long open answers may take to end once everything behind them has ended.
-const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
 /// `reef-instance door`.
 #[derive(clap::Args)]
@@ -76,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "hands_uid")]
     hands_gid: Option<u32>,
     /// How long running turns may take to end after SIGTERM.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = ending::DRAIN.as_secs())]
     drain_seconds: u64,
     /// After this long without viewers, input and output a terminal is ended.
     #[arg(long, default_value_t = 12 * 60 * 60)]
@@ -185,9 +182,9 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     // On this thread, which lives as long as the process: the sandbox dies with the thread that started it.
     tokio::join!(supervisor.run(), ending);
     stop_chat.cancel();
-    let _ = tokio::time::timeout(CLOSE_LIMIT, chat_runs).await;
+    let _ = tokio::time::timeout(ending::ANSWERS, chat_runs).await;
     stop_server.cancel();
-    let _ = tokio::time::timeout(CLOSE_LIMIT, server).await;
+    let _ = tokio::time::timeout(ending::ANSWERS, server).await;
     Ok(())
 }
 

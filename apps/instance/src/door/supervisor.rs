@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Context;
 use rand::RngExt;
-use reef_door::{Boot, DoorPhase};
+use reef_door::{Boot, DoorPhase, ending};
 use reef_model::Isolation;
 use tokio::{
     io::BufReader,
@@ -47,10 +47,6 @@ const WARM_UP_TIMEOUT: Duration = Duration::from_secs(60);
 const LIVE_PERIOD: Duration = Duration::from_secs(15);
 /// Health requests in a row without an answer after which the gateway is taken for hung.
 const LIVE_FAILURES: u32 = 6;
-/// How long the gateway may take to stop by itself once its turns are over.
-const STOP_GRACE: Duration = Duration::from_secs(8);
-/// What hands may take to end after that.
-const HANDS_GRACE: Duration = Duration::from_secs(2);
 /// Between two messages of hands; a flood of them waits in its own socket.
 const MESSAGE_PAUSE: Duration = Duration::from_millis(20);
 /// OpenClaw's exit status for a configuration that it refuses (EX_CONFIG of sysexits.h).
@@ -226,7 +222,7 @@ impl Supervisor {
             why = self.bring_up_and_watch(&mut ready_since) => why,
         };
         self.gateway.set_ready(false);
-        hands.stop_gateway(HANDS_GRACE).await?;
+        hands.stop_gateway(ending::FORCE).await?;
         Ok(Ended::Gateway { reason: why_hung, ready_since })
     }
 
@@ -311,15 +307,15 @@ impl Supervisor {
     async fn stop(&self, mut hands: Hands) {
         if self.shutdown.is_cancelled() && hands.has_gateway {
             // Without its consent it goes with hands.
-            let _ = hands.stop_gateway(STOP_GRACE).await;
+            let _ = hands.stop_gateway(ending::GATEWAY).await;
         }
         let Hands { mut child, channel, _listeners: listeners, work, .. } = hands;
         // The end of the channel tells hands to end everything and itself.
         drop((channel, listeners, work));
-        if timeout(HANDS_GRACE, child.wait()).await.is_err() {
+        if timeout(ending::FORCE, child.wait()).await.is_err() {
             let _ = child.kill().await;
         }
-        let _ = tokio::task::spawn_blocking(|| process::kill_descendants(HANDS_GRACE)).await;
+        let _ = tokio::task::spawn_blocking(|| process::kill_descendants(ending::FORCE)).await;
     }
 }
 
@@ -340,7 +336,9 @@ impl Hands {
     async fn stop_gateway(&mut self, grace: Duration) -> anyhow::Result<()> {
         let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         self.channel.send(&ToHands::StopGateway { grace_ms }, &[]).await.context("hands is gone")?;
-        timeout(grace + HANDS_GRACE, self.gateway_end()).await.context("the gateway cannot be stopped")??;
+        timeout(grace + ending::FORCE, self.gateway_end())
+            .await
+            .context("the gateway cannot be stopped")??;
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use reef_db::{Fact, InstanceRow, OperationError};
+use reef_door::ending;
 use reef_model::{Desired, InstanceId, OperationStatus, Power, Status};
 use reef_runtime::{InstanceSpec, Observed, RuntimeError};
 
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::{Control, ControlError, Lease};
 
-/// How long an instance may take to go down before it is killed.
-const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long an instance may take to go down before it is killed: what its door gives everything in it, and a moment.
+const STOP_GRACE: Duration = Duration::from_secs(ending::WHOLE.as_secs() + 2);
 /// How long a door may take to answer a look.
 const DOOR_TIMEOUT: Duration = Duration::from_secs(5);
 /// When a step fails for a reason of ours (database, engine, lease), look again after this long.

@@ -27,6 +27,7 @@ use std::{
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use reef_door::ending;
 use reef_model::{ChatSessionId, Clock, TurnId};
 use reef_openclaw::{ByteStream, Client, protocol::SignalKind};
 use tokio::sync::{Notify, watch};
@@ -200,7 +201,7 @@ impl Chat {
         self.tasks.close();
         if tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_err() {
             self.stopping.cancel();
-            let _ = tokio::time::timeout(Duration::from_secs(5), self.tasks.wait()).await;
+            let _ = tokio::time::timeout(ending::BREAK_OFF, self.tasks.wait()).await;
         }
     }
 
