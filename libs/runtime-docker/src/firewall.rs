@@ -8,10 +8,10 @@
 //! | to the host itself | `INPUT` → `REEF-IN` | answers, the resolvers |
 //! | to anywhere else | `DOCKER-USER` → `REEF-FWD` | answers, the resolvers, public addresses but for port 25 |
 
-use std::{io, net::Ipv4Addr, process::Stdio};
+use std::{io, iter, net::Ipv4Addr, process::Stdio};
 
 use reef_runtime::RuntimeError;
-use tokio::{io::AsyncWriteExt, process::Command};
+use tokio::{io::AsyncWriteExt, process::Command, sync::Mutex};
 
 /// Bridges with this prefix are ours; an interface name has at most 15 characters.
 pub(crate) const BRIDGE_PREFIX: &str = "reef";
@@ -44,16 +44,36 @@ const JUMPS: [(&str, &str); 2] = [("INPUT", "REEF-IN"), ("DOCKER-USER", "REEF-FW
 pub(crate) struct Firewall {
     /// Where the engine's embedded resolver asks; it does so from the container's network namespace.
     resolvers: Vec<Ipv4Addr>,
+    /// Held from the look at the rules until they are changed.
+    changing: Mutex<()>,
 }
 
 impl Firewall {
     pub(crate) fn new(resolvers: Vec<Ipv4Addr>) -> Self {
-        Self { resolvers }
+        Self { resolvers, changing: Mutex::default() }
     }
 
-    /// Writes both chains anew, at once, and the jumps to them where missing.
+    /// Writes both chains anew and puts the jumps to them before every other rule.
     pub(crate) async fn install(&self) -> Result<(), RuntimeError> {
-        self.try_install().await.map_err(|error| {
+        self.write_unless(|_| false).await
+    }
+
+    /// Installs the rules where another program removed them or put its own before; one look where none did.
+    pub(crate) async fn ensure(&self) -> Result<(), RuntimeError> {
+        self.write_unless(|present| self.is_whole(present)).await
+    }
+
+    async fn write_unless(&self, is_fine: impl Fn(&str) -> bool) -> Result<(), RuntimeError> {
+        let _changing = self.changing.lock().await;
+        let write = async {
+            let present = run(tool("iptables").args(["--wait", "10", "--list-rules"]), "").await?;
+            if is_fine(&present) {
+                return Ok(());
+            }
+            let script = self.script(&present);
+            run(tool("iptables-restore").args(["--wait", "10", "--noflush"]), &script).await.map(drop)
+        };
+        write.await.map_err(|error: io::Error| {
             RuntimeError::failed(
                 "the firewall rules that keep instances from this host cannot be set: run as root (in a container: \
                  host network and NET_ADMIN) with iptables installed (`apt-get install iptables`) and a Docker Engine \
@@ -63,38 +83,36 @@ impl Firewall {
         })
     }
 
-    /// Installs the rules where another program removed them; cheap enough for every start.
-    pub(crate) async fn ensure(&self) -> Result<(), RuntimeError> {
-        for (from, to) in JUMPS {
-            if !has_jump(from, to).await {
-                return self.install().await;
-            }
-        }
-        Ok(())
+    /// Tells whether the listed rules begin with our jumps and have our chains at their full length.
+    ///
+    /// A rule is listed in another form than it was written in: chains are counted, not compared.
+    fn is_whole(&self, present: &str) -> bool {
+        let chains = self.chains();
+        JUMPS.iter().all(|(from, to)| {
+            let rules_of = |listed: &str, chain: &str| {
+                let start = format!("-A {chain} ");
+                listed.lines().filter(|line| line.starts_with(&start)).count()
+            };
+            let start = format!("-A {from} ");
+            let first = present.lines().find(|line| line.starts_with(&start));
+            first == Some(&format!("-A {}", jump(from, to))) && rules_of(present, to) == rules_of(&chains, to)
+        })
     }
 
-    async fn try_install(&self) -> io::Result<()> {
-        let mut restore = tool("iptables-restore")
-            .args(["--wait", "10", "--noflush"])
-            .stdin(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        if let Some(mut stdin) = restore.stdin.take() {
-            stdin.write_all(self.chains().as_bytes()).await?;
-        }
-        let output = restore.wait_with_output().await?;
-        if !output.status.success() {
-            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-        }
+    /// The input of iptables-restore, one transaction: the chains, and each jump as the first rule and nowhere else.
+    fn script(&self, present: &str) -> String {
+        let mut script = self.chains();
         for (from, to) in JUMPS {
-            if !has_jump(from, to).await {
-                iptables(&["-I", from, "1", "-i", &format!("{BRIDGE_PREFIX}+"), "-j", to]).await?;
-            }
+            let rule = jump(from, to);
+            let times = present.lines().filter(|line| line.strip_prefix("-A ") == Some(&*rule)).count();
+            script.extend(iter::repeat_n(format!("-D {rule}\n"), times));
+            script.extend(["-I ", &jump(&format!("{from} 1"), to), "\n"]);
         }
-        Ok(())
+        script.push_str("COMMIT\n");
+        script
     }
 
-    /// The input of iptables-restore: naming a chain empties it, all within one transaction.
+    /// Our chains: naming one empties it.
     fn chains(&self) -> String {
         let mut rules = String::from("*filter\n:REEF-IN - [0:0]\n:REEF-FWD - [0:0]\n");
         let mut rule = |text: String| rules.extend(["-A ", &text, "\n"]);
@@ -113,21 +131,26 @@ impl Firewall {
         for network in NOT_PUBLIC {
             rule(format!("REEF-FWD -d {network} -j DROP"));
         }
-        rules.push_str("COMMIT\n");
         rules
     }
 }
 
-async fn has_jump(from: &str, to: &str) -> bool {
-    iptables(&["-C", from, "-i", &format!("{BRIDGE_PREFIX}+"), "-j", to]).await.is_ok()
+/// The rule that leads from a built-in chain to ours, after `-A`, `-D` or `-I`.
+fn jump(from: &str, to: &str) -> String {
+    format!("{from} -i {BRIDGE_PREFIX}+ -j {to}")
 }
 
-async fn iptables(args: &[&str]) -> io::Result<()> {
-    let output = tool("iptables").args(["-w", "10"]).args(args).output().await?;
-    if output.status.success() {
-        return Ok(());
+/// Runs a tool with this input and returns what it wrote.
+async fn run(command: &mut Command, input: &str) -> io::Result<String> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).await?;
     }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+    let output = child.wait_with_output().await?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn tool(name: &str) -> Command {
@@ -173,6 +196,28 @@ mod tests {
                 "-d 0.0.0.0/8 -j DROP",
             ]
         );
-        assert!(chains.ends_with("COMMIT\n"));
+    }
+
+    #[test]
+    fn sees_what_others_did_to_the_rules_and_undoes_it() {
+        let firewall = Firewall::new(Vec::new());
+        let chains = firewall.chains();
+        let ours = chains.lines().filter(|line| line.starts_with("-A")).collect::<Vec<_>>().join("\n");
+        let (input, user) = ("-A INPUT -i reef+ -j REEF-IN", "-A DOCKER-USER -i reef+ -j REEF-FWD");
+        let foreign = "-A INPUT -i reef+ -j ACCEPT";
+        assert!(firewall.is_whole(&format!("-P INPUT ACCEPT\n{input}\n{foreign}\n{user}\n{ours}")));
+        for broken in [
+            ours.clone(),
+            format!("{input}\n{user}"),
+            format!("{input}\n{ours}"),
+            format!("{foreign}\n{input}\n{user}\n{ours}"),
+            format!("{input}\n{user}\n{}", ours.replace("-A REEF-IN -j DROP", "")),
+        ] {
+            assert!(!firewall.is_whole(&broken), "{broken}");
+        }
+        let script = firewall.script(&format!("{foreign}\n{input}\n{input}"));
+        let jumps = "-D INPUT -i reef+ -j REEF-IN\n-D INPUT -i reef+ -j REEF-IN\n-I INPUT 1 -i reef+ -j REEF-IN\n\
+                     -I DOCKER-USER 1 -i reef+ -j REEF-FWD\nCOMMIT\n";
+        assert!(script.starts_with(&chains) && script.ends_with(jumps), "{script}");
     }
 }

@@ -340,6 +340,10 @@ impl Runtime for DockerRuntime {
         findings
     }
 
+    async fn keep(&self) -> Result<(), RuntimeError> {
+        self.firewall.ensure().await
+    }
+
     async fn ensure_started(&self, spec: &InstanceSpec, grace: Duration) -> Result<Observed, RuntimeError> {
         spec.check()?;
         let run_dir = self.run_dir(spec.id).await?;

@@ -161,6 +161,15 @@ pub trait Runtime: Send + Sync + 'static {
     /// Tells what an operator should know; a fatal finding stops `reef serve`.
     async fn check(&self) -> Vec<Finding>;
 
+    /// Puts back what others on this machine may have taken away from under instances that run; called again and again, so
+    /// cheap where nothing is missing.
+    ///
+    /// # Errors
+    /// [`RuntimeError::Failed`] where it cannot be put back.
+    async fn keep(&self) -> Result<(), RuntimeError> {
+        Ok(())
+    }
+
     /// Makes what is missing (directories, volumes, container) and starts the instance, unless it runs with this
     /// generation already. One that runs with another generation is stopped (with `grace`) and started anew.
     /// Data (workspace, home, chat log) is kept.

@@ -57,6 +57,9 @@ pub async fn run(control: Control, shutdown: CancellationToken) {
             }
             () = tokio::time::sleep_until(next_full) => {
                 next_full = Instant::now() + FULL_PASS;
+                if let Err(error) = control.runtime().keep().await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "running instances lack what keeps them apart");
+                }
                 if let Err(error) = enqueue_all(&control).await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "could not list instances");
                 }

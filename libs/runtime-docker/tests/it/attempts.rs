@@ -132,17 +132,34 @@ async fn real_docker_a_neighbour_on_another_bridge_is_out_of_reach() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn real_docker_rules_that_were_flushed_are_back_before_the_next_start() {
-    with(async |harness: Arc<Containers>| {
-        let rule = |verb: &str, chain: &str, to: &str| {
-            let args = [verb, chain, "-i", "reef+", "-j", to];
-            Command::new("iptables").args(["-w", "10"]).args(args).output().unwrap().status.success()
-        };
+async fn real_docker_rules_that_others_removed_or_overtook_are_back() {
+    let iptables = |args: &str| {
+        let mut command = Command::new("iptables");
+        let output = command.args(["--wait", "10"]).args(args.split(' ')).output().unwrap();
+        assert!(output.status.success(), "iptables {args}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    with(async move |harness: Arc<Containers>| {
         let tenant = Tenant::start(&harness).await;
-        for (chain, to) in [("INPUT", "REEF-IN"), ("DOCKER-USER", "REEF-FWD")] {
-            assert!(rule("-D", chain, to));
+        for (from, to) in [("INPUT", "REEF-IN"), ("DOCKER-USER", "REEF-FWD")] {
+            let (jump, overtakes) =
+                (format!("{from} -i reef+ -j {to}"), format!("{from} -s 192.0.2.1 -j ACCEPT"));
+            let length = iptables(&format!("-S {to}")).lines().count();
+            let is_whole = || {
+                let first = iptables(&format!("-S {from} 1")) == format!("-A {jump}\n");
+                first && iptables(&format!("-S {to}")).lines().count() == length
+            };
+            assert!(is_whole());
+            for damage in [format!("-D {jump}"), format!("-F {to}"), format!("-I {overtakes}")] {
+                iptables(&damage);
+                assert!(!is_whole(), "{damage}");
+                tenant.runtime.keep().await.unwrap();
+                assert!(is_whole(), "{damage}");
+            }
+            iptables(&format!("-D {overtakes}"));
+            iptables(&format!("-D {jump}"));
             tenant.runtime.ensure_started(&spec(), Duration::ZERO).await.unwrap();
-            assert!(rule("-C", chain, to));
+            assert!(is_whole(), "before a start");
         }
     })
     .await;
