@@ -53,6 +53,8 @@ impl Dialer for DoorDialer {
 pub(crate) struct Way {
     head_timeout: Duration,
     max_body_bytes: Option<usize>,
+    /// Whether the door can do nothing for it without a gateway that is ready.
+    needs_gateway: bool,
     /// What it counts as while it is open.
     kind: Option<Kind>,
 }
@@ -72,7 +74,12 @@ impl Way {
 
     /// The door answers within so long.
     pub(crate) const fn within(head_timeout: Duration) -> Self {
-        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES), kind: None }
+        Self { head_timeout, max_body_bytes: Some(MAX_JSON_BYTES), needs_gateway: false, kind: None }
+    }
+
+    /// The same for what the gateway does: not before it is ready.
+    pub(crate) const fn with_gateway(self) -> Self {
+        Self { needs_gateway: true, ..self }
     }
 }
 
@@ -90,10 +97,11 @@ fn path_on_door(uri: &Uri) -> ApiResult<PathAndQuery> {
 
 /// Sends the request to the instance's door, at the path that follows the instance's id; the query goes along.
 ///
-/// A request for an instance that is coming up is held until it is ready, for at most a minute.
+/// A request for an instance that is coming up is held until the door is there, or the gateway where it needs that, for at
+/// most a minute. What needs the door only passes while the gateway fails too: its owner can see why, and mend it.
 ///
 /// # Errors
-/// 409 where the instance is not ready, 413, 502, 503 and 504.
+/// 409 where the instance is not up, 413, 502, 503 and 504.
 pub(crate) async fn forward<R: Right>(
     state: &ApiState,
     route: &InstanceRoute<R>,
@@ -105,7 +113,7 @@ pub(crate) async fn forward<R: Right>(
         check_handshake(request.headers())?;
     }
     let seat = way.kind.map(|kind| state.seats().take(kind, &route.caller, Some(route.id))).transpose()?;
-    let upstream = ready(state, route).await?;
+    let upstream = once_up(state, route, way).await?;
     let door = reef_proxy::Upstream {
         id: route.id.as_uuid(),
         generation: upstream.generation,
@@ -189,8 +197,8 @@ async fn tunnel(
     Ok(response)
 }
 
-/// Returns the way to the door once the instance is ready.
-async fn ready<R: Right>(state: &ApiState, route: &InstanceRoute<R>) -> ApiResult<Arc<Upstream>> {
+/// Returns the way to the door once as much of the instance is up as the request needs.
+async fn once_up<R: Right>(state: &ApiState, route: &InstanceRoute<R>, way: Way) -> ApiResult<Arc<Upstream>> {
     if route.upstream.status == Status::Ready {
         return Ok(route.upstream.clone());
     }
@@ -200,6 +208,13 @@ async fn ready<R: Right>(state: &ApiState, route: &InstanceRoute<R>) -> ApiResul
     let mut upstream = control.upstream(route.caller.tenant(), route.id).await?;
     let mut hold = None;
     loop {
+        let may_have_door = matches!(
+            upstream.status,
+            Status::Provisioning | Status::Starting | Status::Updating | Status::Error
+        );
+        if !way.needs_gateway && may_have_door && control.has_door(&upstream).await {
+            return Ok(upstream);
+        }
         match upstream.status {
             Status::Ready => return Ok(upstream),
             Status::Provisioning | Status::Starting | Status::Updating if Instant::now() < deadline => {}

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use reef_db::InstanceRow;
-use reef_door::DoorStatus;
+use reef_door::{DoorPhase, DoorStatus};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Control, ControlError, Inner};
+use crate::{Control, ControlError, Inner, instance::Upstream};
 
 const MAX_STATUS_BYTES: usize = 64 * 1024;
 /// Of each text in it; a reason quotes three lines of a log.
 const MAX_TEXT_CHARS: usize = 2_000;
+/// How long somebody who wants to use a door waits to hear whether it is there.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the door holds a look that waits for a change.
 const HOLD: Duration = Duration::from_secs(50);
 /// How much longer than it promised a door may take.
@@ -23,6 +25,18 @@ const SLACK: Duration = Duration::from_secs(10);
 const MIN_PERIOD: Duration = Duration::from_millis(100);
 
 impl Inner {
+    /// Tells whether the door of the wanted generation answers and stays, whatever its gateway does.
+    pub async fn has_door(&self, upstream: &Upstream) -> bool {
+        let look = async {
+            let row = self.db().lookup_instance_any(upstream.id).await?.ok_or(ControlError::NotFound)?;
+            self.door_status(&row, None).await
+        };
+        matches!(
+            tokio::time::timeout(LOOK_TIMEOUT, look).await,
+            Ok(Ok(door)) if door.generation == upstream.generation && door.phase != DoorPhase::Draining
+        )
+    }
+
     /// Returns the door's status; with `after`, once its revision is greater or 50 s have passed.
     pub(crate) async fn door_status(
         &self,
@@ -107,7 +121,6 @@ fn legible(mut status: DoorStatus) -> DoorStatus {
 
 #[cfg(test)]
 mod tests {
-    use reef_door::DoorPhase;
     use reef_model::Isolation;
 
     use super::*;

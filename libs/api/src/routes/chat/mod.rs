@@ -30,7 +30,7 @@ passed_on! {
     /// The turn goes on when the connection breaks or the wait is over (504, with the turn in `error.details`); read it at
     /// `…/chat/turns/{turn_id}` or follow it at `…/chat/events`.
     post "/chat" send = "chat" {
-        way: Way::WORK, kind: "passthrough", wakes: true,
+        way: Way::WORK.with_gateway(), kind: "passthrough", wakes: true,
         params: [
             ("Idempotency-Key" = Option<String>, Header, description = "Repeating the request with the same key follows the turn that the first one started. At most 255 characters, kept for 24 h."),
         ],
@@ -43,7 +43,7 @@ passed_on! {
     /// Events: `turn.started`, `message.created`, `message.delta`, `tool.started`, `tool.completed`, `message.completed`, and one
     /// of `turn.completed`, `turn.failed`, `turn.cancelled`, `turn.interrupted` as the last. `id` grows strictly.
     post "/chat/stream" stream = "chatStream" {
-        way: Way::STREAM, kind: "sse", wakes: true,
+        way: Way::STREAM.with_gateway(), kind: "sse", wakes: true,
         params: [
             ("Idempotency-Key" = Option<String>, Header, description = "Repeating the request with the same key follows the turn that the first one started. At most 255 characters, kept for 24 h."),
         ],
@@ -53,7 +53,7 @@ passed_on! {
 
     /// Lists chat sessions, newest first.
     get "/chat/sessions" list_sessions = "listChatSessions" {
-        way: Way::PROMPT, kind: "passthrough", wakes: true,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: true,
         params: [
             ("limit" = Option<u32>, Query, description = "Items per page.", minimum = 1, maximum = 200),
             ("cursor" = Option<String>, Query, description = "The `X-Next-Cursor` of the page before."),
@@ -63,7 +63,7 @@ passed_on! {
 
     /// Begins a chat session.
     post "/chat/sessions" create_session = "createChatSession" {
-        way: Way::PROMPT, kind: "passthrough", wakes: true,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: true,
         params: [],
         request_body(content = CreateChatSession, example = json!({"title": "Quarterly report"})),
         responses((status = 201, description = "The session.", body = ChatSession)),
@@ -71,7 +71,7 @@ passed_on! {
 
     /// Renames a chat session.
     patch "/chat/sessions/{sid}" rename_session = "renameChatSession" {
-        way: Way::PROMPT, kind: "passthrough", wakes: true,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: true,
         params: [("sid" = ChatSessionId, Path)],
         request_body(content = PatchChatSession, example = json!({"title": "Annual report"})),
         responses((status = 200, description = "The session.", body = ChatSession)),
@@ -79,14 +79,14 @@ passed_on! {
 
     /// Deletes a chat session with its messages.
     delete "/chat/sessions/{sid}" delete_session = "deleteChatSession" {
-        way: Way::PROMPT, kind: "destructive", wakes: true,
+        way: Way::PROMPT.with_gateway(), kind: "destructive", wakes: true,
         params: [("sid" = ChatSessionId, Path)],
         responses((status = 204, description = "It is gone.")),
     }
 
     /// Lists messages, oldest first.
     get "/chat/messages" messages = "listChatMessages" {
-        way: Way::PROMPT, kind: "passthrough", wakes: false,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: false,
         params: [
             ("session_id" = Option<ChatSessionId>, Query, description = "Of this session; left out: of the newest."),
             ("tail" = Option<bool>, Query, description = "The newest `limit` messages instead of the oldest."),
@@ -99,7 +99,7 @@ passed_on! {
 
     /// Follows a session (SSE): persisted messages, with `deltas=true` everything.
     get "/chat/events" events = "followChat" {
-        way: Way::STREAM, kind: "sse", wakes: false,
+        way: Way::STREAM.with_gateway(), kind: "sse", wakes: false,
         params: [
             ("session_id" = Option<ChatSessionId>, Query, description = "Of this session; left out: of the newest."),
             ("after" = Option<u64>, Query, description = "Only events with a greater id; the header `Last-Event-ID` says the same."),
@@ -110,14 +110,14 @@ passed_on! {
 
     /// Tells how a turn stands.
     get "/chat/turns/{turn_id}" turn = "getTurn" {
-        way: Way::PROMPT, kind: "passthrough", wakes: false,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: false,
         params: [("turn_id" = TurnId, Path)],
         responses((status = 200, description = "The turn.", body = Turn)),
     }
 
     /// Stops a turn; does nothing where it has ended.
     post "/chat/turns/{turn_id}/cancel" cancel = "cancelTurn" {
-        way: Way::PROMPT, kind: "passthrough", wakes: false,
+        way: Way::PROMPT.with_gateway(), kind: "passthrough", wakes: false,
         params: [("turn_id" = TurnId, Path)],
         responses((status = 200, description = "The turn as it is now.", body = Turn)),
     }

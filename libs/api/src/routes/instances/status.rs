@@ -81,7 +81,8 @@ async fn health(
 
 async fn look(state: &ApiState, route: &InstanceRoute<InstancesRead>) -> ApiResult<InstanceStatus> {
     let row = state.control().get_instance(route.caller.tenant(), route.id).await?;
-    let is_up = row.status == Status::Ready && row.power == Power::Running;
+    // In error too: where the gateway fails, its door says so.
+    let is_up = matches!(row.status, Status::Ready | Status::Error) && row.power == Power::Running;
     let door = if is_up { probe(state, route).await } else { None };
     Ok(InstanceStatus {
         id: row.id,
