@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use reef_door::chat::{EventBody, MessageDelta, TurnEnded, TurnStarted, TurnStatus};
+use reef_door::{
+    DoorPhase,
+    chat::{EventBody, MessageDelta, TurnEnded, TurnStarted, TurnStatus},
+};
 use reef_model::{ChatSessionId, Clock, InstanceId, SystemClock, TurnId};
 use reef_runtime::Exit;
-use reef_testkit::{Account, DoorStream, End, Events, Platform, Script, both_engines, within};
+use reef_testkit::{Account, DoorStream, End, Events, Platform, Script, both_engines, eventually, within};
 use serde_json::{Value, json};
 
 /// Opens a chat stream whose other end the test holds.
@@ -93,6 +96,66 @@ both_engines! {
             "GET /chat/events?after=2&deltas=true".to_owned(),
         ];
         assert_eq!(targets, wanted);
+        platform.finish().await;
+    }
+
+    async fn what_needs_the_door_only_passes_while_the_gateway_fails(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        let path = |rest: &str| format!("/api/instances/{id}{rest}");
+        let status = async || ada.get(&path("/status")).await.expect(200);
+        platform.runtime().set_phase(id, DoorPhase::Failing, Some("correct openclaw.json"));
+        let shown = eventually("the failure is told", async || {
+            Some(status().await).filter(|status| status["status"] == "error")
+        })
+        .await;
+        assert_eq!(shown["probes"], json!({"door": true, "gateway": false}));
+        assert_eq!(shown["door"]["reason"], "correct openclaw.json");
+        ada.get(&path("/logs")).await.expect(200);
+        let mut terminal = ada.call("GET", &path("/terminal/ws")).open().await.ok().unwrap();
+        assert_eq!(terminal.echo(b"mend").await, b"mend");
+        drop(terminal);
+        let refused = ada.post(&path("/chat"), json!({"message": "hi"})).await;
+        let error = refused.expect_error(409, "INSTANCE_NOT_READY");
+        assert_eq!(error["details"]["status_reason"], "correct openclaw.json");
+
+        // One that drains is no door to come to, nor is one that is gone.
+        platform.runtime().set_phase(id, DoorPhase::Ready, None);
+        eventually("it is mended", async || (status().await["status"] == "ready").then_some(())).await;
+        platform.runtime().fail_starts("cannot make the container");
+        platform.runtime().kill(id, Exit { code: 1, is_oom: false });
+        eventually("it is down", async || (status().await["status"] == "error").then_some(())).await;
+        ada.get(&path("/logs")).await.expect_error(409, "INSTANCE_NOT_READY");
+        assert_eq!(status().await["door"], Value::Null);
+        platform.finish().await;
+    }
+
+    async fn what_needs_the_door_only_is_held_until_the_door_is_there(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        platform.runtime().doors_begin(DoorPhase::Starting, None);
+        platform.runtime().hang_starts();
+        let id: InstanceId =
+            ada.create_instance(&platform).await["id"].as_str().unwrap().parse().unwrap();
+        let path = |rest: &str| format!("/api/instances/{id}{rest}");
+        let (logs, chat) = (path("/logs"), path("/chat"));
+        let mut logs = std::pin::pin!(ada.get(&logs));
+        let mut chat = std::pin::pin!(ada.post(&chat, json!({"message": "hi"})));
+        let is_asked =
+            eventually("a start is under way", async || (platform.runtime().attempts() == 1).then_some(()));
+        tokio::select! {
+            answer = &mut logs => panic!("{answer:?}"),
+            answer = &mut chat => panic!("{answer:?}"),
+            () = is_asked => {}
+        }
+        platform.runtime().heal();
+        tokio::select! {
+            answer = within("the door is enough", logs) => answer.expect(200),
+            answer = &mut chat => panic!("{answer:?}"),
+        };
+        platform.runtime().set_phase(id, DoorPhase::Ready, None);
+        within("the gateway is ready", chat).await.expect(200);
         platform.finish().await;
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reef_model::InstanceId;
-use reef_testkit::{Account, Client, Platform, Socket, both_engines};
+use reef_testkit::{Account, Client, Platform, Socket, both_engines, eventually};
 use serde_json::json;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -174,6 +174,40 @@ both_engines! {
         let begun = Instant::now();
         assert_eq!(socket.closed().await.unwrap().0, 4401);
         assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
+        platform.finish().await;
+    }
+
+    async fn stop_restart_and_delete_close_sockets_at_once_however_much_drains(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let elsewhere = platform.another_replica().await;
+        let there = ada.at(elsewhere.anonymous());
+        let mut ids = Vec::new();
+        for _ in 0..9 {
+            ids.push(ada.ready_instance(&platform).await);
+        }
+        let (going, draining) = ids.split_at(4);
+        let mut kept = open(&there, going[3]).await;
+        // Both replicas are busy with the stops of others.
+        platform.runtime().hang_stops();
+        for id in draining {
+            ada.call("POST", &format!("/api/instances/{id}/stop")).send().await.expect(202);
+        }
+        eventually("five drain", async || (platform.runtime().stopping() == 5).then_some(())).await;
+        let verbs = [("POST", "/stop"), ("POST", "/restart"), ("DELETE", "")];
+        for (id, (method, verb)) in going.iter().zip(verbs) {
+            let sockets = [open(&ada, *id).await, open(&there, *id).await];
+            let begun = Instant::now();
+            ada.call(method, &format!("/api/instances/{id}{verb}")).send().await.expect(202);
+            for socket in sockets {
+                assert_eq!(socket.closed().await, Some((1001, "the instance is stopping".to_owned())));
+            }
+            assert!(begun.elapsed() < SECOND, "{verb}: {:?}", begun.elapsed());
+        }
+        assert_eq!(kept.echo(b"still").await, b"still");
+        drop(kept);
+        platform.runtime().heal();
+        elsewhere.finish().await;
         platform.finish().await;
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reef_control::ControlError;
+use reef_control::{ControlError, EventKind};
 use reef_db::Wake;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,15 @@ const PAGE: i64 = 500;
 impl ApiState {
     /// Works until `stop`, then writes what is noted.
     pub async fn run(&self, stop: CancellationToken) {
-        let work =
-            async { tokio::join!(self.hear_revocations(), self.flush_uses(), self.reap(), self.sweep()) };
+        let work = async {
+            tokio::join!(
+                self.hear_revocations(),
+                self.hear_intents(),
+                self.flush_uses(),
+                self.reap(),
+                self.sweep()
+            )
+        };
         stop.run_until_cancelled(work).await;
         self.flush_once().await;
     }
@@ -64,6 +71,37 @@ impl ApiState {
                 return Ok(after);
             }
         }
+    }
+
+    /// Ends the sockets of instances whose doors are to go down, at once: the reconciler may come to them much later.
+    async fn hear_intents(&self) {
+        let mut events = self.control().follow();
+        let mut wakes = self.control().db().wakes(Wake::Instances);
+        loop {
+            let heard = tokio::select! {
+                // This replica's own verbs tell the row; of others' there is but a wake, and so there is of what was missed.
+                event = events.recv() => match event {
+                    Ok(event) => {
+                        if let EventKind::Instance(row) = &event.kind {
+                            self.pipe().leave_before(row.id.as_uuid(), row.generation);
+                        }
+                        Ok(())
+                    }
+                    Err(_) => self.hear_due().await,
+                },
+                Ok(()) = wakes.changed() => self.hear_due().await,
+            };
+            if let Err(error) = heard {
+                tracing::warn!(error = &error as &dyn std::error::Error, "intents not read");
+            }
+        }
+    }
+
+    async fn hear_due(&self) -> Result<(), ControlError> {
+        for row in self.control().db().list_due_instances(self.control().now(), PAGE).await? {
+            self.pipe().leave_before(row.id.as_uuid(), row.generation);
+        }
+        Ok(())
     }
 
     async fn flush_uses(&self) {

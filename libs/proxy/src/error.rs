@@ -98,6 +98,9 @@ pub enum TunnelError {
     /// The caller's rights ended.
     #[error("the caller's rights ended")]
     Revoked,
+    /// The instance is going down.
+    #[error("the instance is going down")]
+    Leaving,
     /// The server is going down.
     #[error("the server is going down")]
     Closing,

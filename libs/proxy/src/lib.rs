@@ -9,6 +9,7 @@
 
 mod body;
 mod dial;
+mod doors;
 mod error;
 pub mod headers;
 mod patience;
@@ -19,6 +20,7 @@ use std::{any::Any, future::Future, time::Duration};
 
 use body::{Progress, RequestBody};
 use bytes::Bytes;
+use doors::Doors;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONTENT_TYPE, HOST},
@@ -125,12 +127,18 @@ pub struct Socket {
 pub struct Pipe<B> {
     pool: Pool<B>,
     tunnels: TaskTracker,
+    doors: Doors,
     closing: CancellationToken,
 }
 
 impl<B> Clone for Pipe<B> {
     fn clone(&self) -> Self {
-        Self { pool: self.pool.clone(), tunnels: self.tunnels.clone(), closing: self.closing.clone() }
+        Self {
+            pool: self.pool.clone(),
+            tunnels: self.tunnels.clone(),
+            doors: self.doors.clone(),
+            closing: self.closing.clone(),
+        }
     }
 }
 
@@ -147,7 +155,12 @@ where
 {
     /// Returns a pipe that reaches doors through `dialer`.
     pub fn new(dialer: impl Dialer) -> Self {
-        Self { pool: Pool::new(dialer), tunnels: TaskTracker::new(), closing: CancellationToken::new() }
+        Self {
+            pool: Pool::new(dialer),
+            tunnels: TaskTracker::new(),
+            doors: Doors::default(),
+            closing: CancellationToken::new(),
+        }
     }
 
     /// Closes connections that were not used for a while; to be called now and then.
@@ -184,8 +197,9 @@ where
     /// Sends a WebSocket handshake (RFC 6455 §4) to the door; after its 101 the two connections are one tunnel of bytes.
     ///
     /// Returns the door's answer. Anything but a 101 passes like an ordinary response: a 403 stays a 403. The tunnel ends
-    /// with either end, the call's `revoked`, silence for `idle_timeout`, or [`Pipe::hang_up`]. Where it is cut, the door is
-    /// asked first to tell the client why, with a close frame: only the door can put one between two others.
+    /// with either end, the call's `revoked`, silence for `idle_timeout`, [`Pipe::leave_before`] or [`Pipe::hang_up`]. Where it
+    /// is cut, the door is asked first to tell the client why, with a close frame: only the door can put one between two
+    /// others.
     ///
     /// # Errors
     /// [`PipeError::Protocol`] where the request is no handshake or the door's 101 is for something else; otherwise as
@@ -217,9 +231,11 @@ where
         headers::to_client(response.headers_mut());
         headers::set_websocket(response.headers_mut());
         let upstream = hyper::upgrade::on(&mut response);
+        let door = self.doors.enter(call.upstream.name());
         let limits = tunnel::Limits {
             idle_timeout: call.idle_timeout,
             revoked: call.revoked.clone(),
+            leaving: door.leaving.clone(),
             closing: self.closing.clone(),
         };
         let say_why = {
@@ -230,7 +246,7 @@ where
         self.tunnels.spawn(async move {
             lease.finish().await;
             tunnel::run(downstream, upstream, limits, request_id, say_why).await;
-            drop(held);
+            drop((door, held));
         });
         Ok(response.map(|body| DoorBody::new(body, None, call)))
     }
@@ -253,6 +269,11 @@ where
     /// Returns how many tunnels are open.
     pub fn open_tunnels(&self) -> usize {
         self.tunnels.len()
+    }
+
+    /// Ends the tunnels to the instance's doors of generations before this one, with a reason: those doors go down.
+    pub fn leave_before(&self, id: Uuid, generation: i64) {
+        self.doors.leave_before(id, generation);
     }
 
     /// Ends every tunnel with a reason; further ones end at once.

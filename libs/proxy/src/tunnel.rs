@@ -42,6 +42,7 @@ pub(crate) struct Why {
 
 impl Why {
     const REVOKED: Self = Self { code: 4401, reason: "this credential was revoked" };
+    const LEAVING: Self = Self { code: 1001, reason: "the instance is stopping" };
     const CLOSING: Self = Self { code: 1012, reason: "the server restarts, connect again" };
 }
 
@@ -49,6 +50,7 @@ impl Why {
 pub(crate) struct Limits {
     pub(crate) idle_timeout: Duration,
     pub(crate) revoked: CancellationToken,
+    pub(crate) leaving: CancellationToken,
     pub(crate) closing: CancellationToken,
 }
 
@@ -136,6 +138,7 @@ pub(crate) async fn relay<F: Future<Output = ()>>(
         outcome = &mut copy => return outcome,
         () = idle => return Err(TunnelError::Idle),
         () = limits.revoked.cancelled() => (TunnelError::Revoked, Why::REVOKED),
+        () = limits.leaving.cancelled() => (TunnelError::Leaving, Why::LEAVING),
         () = limits.closing.cancelled() => (TunnelError::Closing, Why::CLOSING),
     };
     let goodbye = async { tokio::join!(say_why(why), copy) };
@@ -240,7 +243,8 @@ mod tests {
     use super::*;
 
     fn limits(idle_timeout: Duration) -> Limits {
-        Limits { idle_timeout, revoked: CancellationToken::new(), closing: CancellationToken::new() }
+        let token = CancellationToken::new;
+        Limits { idle_timeout, revoked: token(), leaving: token(), closing: token() }
     }
 
     async fn silently(_: Why) {}
@@ -286,21 +290,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_revocation_and_closing_cut() {
+    async fn silence_revocation_leaving_and_closing_cut() {
         let (_client, client_far) = duplex(100);
         let (_door, door_far) = duplex(100);
         let silent = limits(Duration::from_secs(60));
         let error = relay(client_far, door_far, &silent, silently).await.unwrap_err();
         assert!(matches!(error, TunnelError::Idle));
 
-        for is_revoked in [true, false] {
+        let causes: [(fn(&Limits) -> &CancellationToken, &str); 3] = [
+            (|limits| &limits.revoked, "Revoked"),
+            (|limits| &limits.leaving, "Leaving"),
+            (|limits| &limits.closing, "Closing"),
+        ];
+        for (cause, name) in causes {
             let (_client, client_far) = duplex(100);
             let (_door, door_far) = duplex(100);
             let limits = limits(Duration::from_secs(60));
-            let token = if is_revoked { &limits.revoked } else { &limits.closing };
-            token.cancel();
+            cause(&limits).cancel();
             let error = relay(client_far, door_far, &limits, silently).await.unwrap_err();
-            assert_eq!(matches!(error, TunnelError::Revoked), is_revoked);
+            assert_eq!(format!("{error:?}"), name);
         }
     }
 

@@ -29,6 +29,9 @@ use crate::{
     door::{Door, Memory},
 };
 
+/// What somebody does who stops an instance.
+const STOP: &str = "a stop";
+
 /// A start that came to something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
@@ -48,6 +51,8 @@ pub struct FakeRuntime {
     handle: Handle,
     state: Mutex<State>,
     starts: watch::Sender<Starts>,
+    /// Whether stops hang.
+    drains: watch::Sender<bool>,
     hints: broadcast::Sender<Hint>,
 }
 
@@ -89,6 +94,7 @@ impl FakeRuntime {
             handle: Handle::current(),
             state: Mutex::default(),
             starts: watch::channel(Starts::Succeed).0,
+            drains: watch::channel(false).0,
             hints: broadcast::channel(1024).0,
         })
     }
@@ -108,8 +114,19 @@ impl FakeRuntime {
         self.starts.send_replace(Starts::Hang);
     }
 
-    /// Lets starts succeed again; those that hang go on.
+    /// Lets every stop hang, as one of an instance with a long turn does, until [`Self::heal`]; its door stays.
+    pub fn hang_stops(&self) {
+        self.drains.send_replace(true);
+    }
+
+    /// Returns how many stops are under way.
+    pub fn stopping(&self) -> usize {
+        self.lock().working.values().filter(|work| **work == STOP).count()
+    }
+
+    /// Lets starts succeed and stops end again; those that hang go on.
     pub fn heal(&self) {
+        self.drains.send_replace(false);
         self.starts.send_replace(Starts::Succeed);
     }
 
@@ -337,7 +354,8 @@ impl Runtime for FakeRuntime {
     }
 
     async fn stop(&self, id: InstanceId, _grace: Duration) -> Result<bool, RuntimeError> {
-        let _working = self.begin(id, "a stop");
+        let _working = self.begin(id, STOP);
+        let _ = self.drains.subscribe().wait_for(|drains| !drains).await;
         let mut state = self.lock();
         let Some(machine) = state.machines.get_mut(&id) else { return Ok(false) };
         machine.door = None;
