@@ -180,6 +180,7 @@ pub(crate) async fn runtime(config: &Config, db: &Db) -> anyhow::Result<Arc<dyn 
                     .unwrap_or_else(|| PathBuf::from(".cache/openclaw/current")),
                 allow_bare: config.process.allow_bare,
                 share_network: config.process.network == ProcessNetwork::Shared,
+                terminal_idle: config.instance.terminal_idle,
             })
             .await,
         )),
@@ -195,6 +196,7 @@ pub(crate) async fn runtime(config: &Config, db: &Db) -> anyhow::Result<Arc<dyn 
                     .unwrap_or_else(|| concat!("reef-instance:", env!("CARGO_PKG_VERSION")).to_owned()),
                 subnets: SUBNETS,
                 resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+                terminal_idle: config.instance.terminal_idle,
             })
             .await?,
         )),

@@ -164,6 +164,8 @@ pub struct Instance {
     pub openclaw_dir: Option<PathBuf>,
     /// How long a deleted instance can be restored.
     pub restore_window: Duration,
+    /// After how long without viewers, input and output a shell is ended.
+    pub terminal_idle: Duration,
     /// The `reef-instance` binary; none: beside this one.
     pub bin: Option<PathBuf>,
 }
@@ -270,6 +272,7 @@ mod tests {
         assert_eq!(config.server.content_url(config.server.listen), "http://{instance}.localhost:8080");
         assert_eq!(config.database.url.expose_secret(), "sqlite://./data/reef.db");
         assert_eq!(config.runtime, RuntimeKind::Process);
+        assert_eq!(config.instance.terminal_idle, Duration::from_secs(12 * 3600));
         assert!(config.model.is_none() && config.stripe.is_none() && config.s3.is_none());
         assert!(config.warnings().is_empty());
     }
@@ -316,6 +319,13 @@ mod tests {
         assert_eq!(config.server.listen.port(), 8080);
         assert_eq!(config.instance.image.as_deref(), Some("claw:1"));
         assert_eq!(config.log.filter, "debug");
+    }
+
+    #[test]
+    fn a_shell_that_is_looked_at_is_not_idle() {
+        let load = |seconds| Config::load(None, env(&[("REEF_TERMINAL_IDLE_SECONDS", seconds)]));
+        assert_eq!(load("60").unwrap().instance.terminal_idle, Duration::from_secs(60));
+        assert!(load("59").unwrap_err().problems[0].contains("60 or more"));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::{
 /// Shorter than this is guessable, whatever it is made of.
 const MIN_SECRET_KEY_CHARS: usize = 32;
 const MIN_PASSWORD_CHARS: usize = 10;
+/// Whoever reloads a page or changes networks finds the shell again.
+const MIN_TERMINAL_IDLE_SECONDS: u64 = 60;
 
 /// Builds the typed form; `None` where `problems` is not empty at the end.
 pub(crate) fn config(mut layers: Layers, problems: &mut Vec<String>) -> Option<Config> {
@@ -53,6 +55,7 @@ pub(crate) fn config(mut layers: Layers, problems: &mut Vec<String>) -> Option<C
             openclaw_version: layers.text("instance.openclaw_version"),
             openclaw_dir: layers.text("instance.openclaw_dir").map(PathBuf::from),
             restore_window: Duration::from_secs(check.number("instance.restore_window_seconds")),
+            terminal_idle: check.terminal_idle(),
             bin: layers.text("instance.bin").map(PathBuf::from),
         },
         model: check.model(),
@@ -194,6 +197,15 @@ impl Check<'_> {
             self.wrong("operator.password", "must have at least 10 characters", "$(openssl rand -base64 18)");
         }
         Operator { email, password: password.map(SecretString::from) }
+    }
+
+    fn terminal_idle(&mut self) -> Duration {
+        const KEY: &str = "instance.terminal_idle_seconds";
+        let seconds = self.number(KEY);
+        if seconds < MIN_TERMINAL_IDLE_SECONDS {
+            self.wrong(KEY, "must be 60 or more", "43200");
+        }
+        Duration::from_secs(seconds)
     }
 
     fn model(&mut self) -> Option<Model> {

@@ -54,6 +54,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     open("instance.openclaw_dir", "REEF_OPENCLAW_DIR"),
     open("instance.bin", "REEF_INSTANCE_BIN"),
     open("instance.restore_window_seconds", "REEF_RESTORE_WINDOW_SECONDS"),
+    open("instance.terminal_idle_seconds", "REEF_TERMINAL_IDLE_SECONDS"),
     open("model.base_url", "REEF_MODEL_BASE_URL"),
     secret("model.api_key", "REEF_MODEL_API_KEY"),
     open("model.name", "REEF_MODEL_NAME"),

@@ -1,6 +1,6 @@
 //! The container of an instance: how it is confined, and what the engine says of it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerStateStatusEnum, HostConfig, HostConfigLogConfig,
@@ -33,6 +33,7 @@ pub(crate) fn body(
     network: String,
     run_dir: &RunDir,
     cpus: u32,
+    terminal_idle: Duration,
 ) -> ContainerCreateBody {
     let command = [
         ["--run-dir", "/run/reef"],
@@ -45,7 +46,7 @@ pub(crate) fn body(
         ["--hands-gid", HANDS],
     ];
     let command = command.into_iter().flatten().map(str::to_owned);
-    let common = arguments().into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
+    let common = arguments(terminal_idle).into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
     let mut labels = ownership.labels(spec.id);
     labels.insert(TENANT.into(), spec.tenant.to_string());
     labels.insert(GENERATION.into(), spec.generation.to_string());

@@ -66,6 +66,8 @@ pub struct DockerConfig {
     pub subnets: Ipv4Addr,
     /// The content of the host's `/etc/resolv.conf`: the name servers that instances may ask.
     pub resolv_conf: String,
+    /// After how long without viewers, input and output a shell is ended.
+    pub terminal_idle: Duration,
 }
 
 /// Instances as containers of a Docker Engine.
@@ -77,6 +79,7 @@ pub struct DockerRuntime {
     image: String,
     shards: Shards,
     firewall: Firewall,
+    terminal_idle: Duration,
     cpus: u32,
 }
 
@@ -112,6 +115,7 @@ impl DockerRuntime {
             image: config.image,
             shards: Shards::new(config.subnets),
             firewall: Firewall::new(firewall::resolvers(&config.resolv_conf)),
+            terminal_idle: config.terminal_idle,
             cpus: info.ncpu.and_then(|cpus| u32::try_from(cpus).ok()).unwrap_or(1),
         })
     }
@@ -179,7 +183,8 @@ impl DockerRuntime {
         }
         let image = spec.image.as_deref().unwrap_or(&self.image);
         let network = self.shards.place(&self.docker, &self.ownership).await?;
-        let body = container::body(spec, image, &self.ownership, network, run_dir, self.cpus);
+        let body =
+            container::body(spec, image, &self.ownership, network, run_dir, self.cpus, self.terminal_idle);
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         match self.docker.create_container(Some(options), body).await {
             Ok(_) => Ok(()),

@@ -65,7 +65,7 @@ impl Locked {
         }
         command.arg("--openclaw").arg(&sandbox.openclaw_dir);
         command.args(["--isolation", sandbox.isolation.as_str()]);
-        for (flag, value) in arguments() {
+        for (flag, value) in arguments(sandbox.terminal_idle) {
             command.args([flag, &value]);
         }
         if sandbox.share_network {

@@ -49,6 +49,8 @@ pub struct ProcessConfig {
     pub allow_bare: bool,
     /// Whether instances use the machine's network where the sandbox could give them one of their own.
     pub share_network: bool,
+    /// After how long without viewers, input and output a shell is ended.
+    pub terminal_idle: Duration,
 }
 
 /// How doors are started.
@@ -58,6 +60,7 @@ struct Sandbox {
     openclaw_dir: PathBuf,
     isolation: Isolation,
     share_network: bool,
+    terminal_idle: Duration,
     /// What bounds memory and processes; none: see `unbounded`.
     groups: Option<Groups>,
     /// Why there is nothing that bounds memory.
@@ -78,7 +81,8 @@ pub struct ProcessRuntime {
 impl ProcessRuntime {
     /// Finds the strongest sandbox that works here, and the instances that run.
     pub async fn new(config: ProcessConfig) -> Self {
-        let ProcessConfig { data_dir, instance_bin, openclaw_dir, allow_bare, share_network } = config;
+        let ProcessConfig { data_dir, instance_bin, openclaw_dir, allow_bare, share_network, terminal_idle } =
+            config;
         let is_privileged = rustix::process::geteuid().is_root();
         // Doors run elsewhere than we do, and a link to the OpenClaw tree may be moved while they run.
         let absolute =
@@ -96,6 +100,7 @@ impl ProcessRuntime {
                 openclaw_dir: absolute(openclaw_dir),
                 isolation: probe.isolation,
                 share_network,
+                terminal_idle,
                 groups,
                 unbounded,
             }),
@@ -177,7 +182,7 @@ impl Runtime for ProcessRuntime {
     async fn check(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         let mut find = |is_fatal, message: String| findings.push(Finding { is_fatal, message });
-        let Sandbox { instance_bin, openclaw_dir, isolation, share_network, groups, unbounded } =
+        let Sandbox { instance_bin, openclaw_dir, isolation, share_network, groups, unbounded, .. } =
             &*self.sandbox;
         if !instance_bin.is_file() {
             find(true, format!("{} is missing: type `make run`, which builds it", instance_bin.display()));

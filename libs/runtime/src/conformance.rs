@@ -24,6 +24,9 @@ use crate::{Exit, Hint, InstanceSpec, Observed, Runtime, RuntimeError, door};
 /// A program (Python 3) to run in the place of `reef-instance`.
 pub const DOOR: &str = include_str!("../fixtures/door.py");
 
+/// What an adapter's harness configures.
+pub const TERMINAL_IDLE: Duration = Duration::from_secs(1_234);
+
 /// How long a condition may take to come true.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -189,7 +192,7 @@ pub async fn starts_once(harness: Arc<dyn Harness>) {
     assert_eq!(runtime.list().await.expect("lists"), [first]);
     assert_eq!(about(&*runtime, spec.id).await, told);
     assert_eq!(told["runs"], 1);
-    for (flag, value) in door::arguments() {
+    for (flag, value) in door::arguments(TERMINAL_IDLE) {
         assert_eq!(told["flags"][flag], value, "{flag}");
     }
     assert_eq!(

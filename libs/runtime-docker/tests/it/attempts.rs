@@ -283,6 +283,7 @@ async fn no_engine_says_what_to_type() {
         image: IMAGE.into(),
         subnets: Ipv4Addr::new(10, 213, 0, 0),
         resolv_conf: String::new(),
+        terminal_idle: TERMINAL_IDLE,
     };
     let error = DockerRuntime::connect(config).await.unwrap_err();
     assert!(error.to_string().contains("systemctl start docker"), "{error}");

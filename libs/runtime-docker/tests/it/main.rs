@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use reef_model::InstanceId;
 use reef_runtime::{
     Observed, Runtime,
-    conformance::{DOOR, Harness},
+    conformance::{DOOR, Harness, TERMINAL_IDLE},
 };
 use reef_runtime_docker::{DockerConfig, DockerRuntime};
 
@@ -43,6 +43,7 @@ impl Containers {
             image: IMAGE.into(),
             subnets: Ipv4Addr::new(10, 213, 0, 0),
             resolv_conf: std::fs::read_to_string("/etc/resolv.conf").unwrap(),
+            terminal_idle: TERMINAL_IDLE,
         }
     }
 

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use reef_model::{InstanceId, Power};
 use reef_runtime::{
     Observed, Runtime,
-    conformance::{DOOR, Harness, ask, run, spec},
+    conformance::{DOOR, Harness, TERMINAL_IDLE, ask, run, spec},
 };
 use reef_runtime_process::{ProcessConfig, ProcessRuntime};
 use serde_json::json;
@@ -60,6 +60,7 @@ impl Harness for Processes {
             openclaw_dir: self.dir.path().into(),
             allow_bare: true,
             share_network: false,
+            terminal_idle: TERMINAL_IDLE,
         };
         Arc::new(ProcessRuntime::new(config).await)
     }
@@ -289,6 +290,7 @@ async fn starts_one_when_told() {
         openclaw_dir: dir,
         allow_bare: true,
         share_network: false,
+        terminal_idle: TERMINAL_IDLE,
     };
     let runtime = ProcessRuntime::new(config).await;
     loop {
