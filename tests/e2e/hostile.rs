@@ -2,7 +2,13 @@
 //!
 //! The list of attempts is the one that the sandboxes of the process runtime are tested with.
 
-use std::{net::TcpListener, path::Path, process::Command, time::Duration};
+use std::{
+    net::{TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -44,6 +50,39 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "not in time: {what}");
 }
 
+/// Where a cloud's metadata service listens, and here we do.
+const METADATA: &str = "169.254.169.254";
+
+/// An address of this machine's own, until dropped.
+struct Address(&'static str);
+
+impl Address {
+    fn add(address: &'static str) -> Self {
+        run("ip", &["address", "replace", &format!("{address}/32"), "dev", "lo"]);
+        Self(address)
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        let address = format!("{}/32", self.0);
+        let _ = Command::new("ip").args(["address", "del", &address, "dev", "lo"]).status();
+    }
+}
+
+/// Listens where this machine comes and tenants may not; see [`nobody_came`].
+fn listen(address: &str) -> TcpListener {
+    let listener = TcpListener::bind(address).unwrap();
+    TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    listener.accept().unwrap();
+    listener.set_nonblocking(true).unwrap();
+    listener
+}
+
+fn nobody_came(listener: &TcpListener) -> bool {
+    listener.accept().is_err()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_docker_hostile_shell() {
     let platform = Platform::start(&[("REEF_RUNTIME", "docker")]).await;
@@ -64,8 +103,9 @@ async fn real_docker_hostile_shell() {
     let doors = shell(&client, &id, of_root, json!({})).await["stdout"].as_str().unwrap().replace('\n', " ");
     assert!(doors.split_whitespace().count() >= 2, "init and the door: {doors}");
 
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
-    listener.set_nonblocking(true).unwrap();
+    let _address = Address::add(METADATA);
+    let metadata = listen(&format!("{METADATA}:80"));
+    let listener = listen("0.0.0.0:0");
     let port = listener.local_addr().unwrap().port();
     let addresses = run("hostname", &["-I"]);
     let listeners: Vec<_> = addresses
@@ -73,10 +113,16 @@ async fn real_docker_hostile_shell() {
         .filter(|it| !it.contains(':'))
         .map(|it| format!("{it}:{port}"))
         .collect();
+    // Anybody on this machine may read it.
+    let outside = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(outside.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let marker = outside.path().join("marker");
+    std::fs::write(&marker, "of the host").unwrap();
+    let hidden = "/run/reef/in /run/reef/in/boot.json /run/reef/in/model.sock /run/reef/out /var/lib/reef \
+                  /var/lib/reef/chat.db /var/lib/reef/logs.jsonl /var/run/docker.sock";
     let env = json!({
         "DOOR": doors,
-        "HIDDEN": "/run/reef/in /run/reef/in/boot.json /run/reef/in/model.sock /run/reef/out /var/lib/reef \
-                   /var/lib/reef/chat.db /var/lib/reef/logs.jsonl /root /var/run/docker.sock",
+        "HIDDEN": format!("{hidden} {}", marker.display()),
         "CLOSED": "/var/lib/reef/chat.db /run/reef/in/boot.json /run/reef/in/model.sock /run/reef/out/door.sock \
                    /opt/openclaw/x /usr/local/bin/reef-instance",
         "TOKEN_A": first, "TOKEN_B": second, "LISTENERS": listeners.join(" "), "SOCKETS": "/run/reef/out/door.sock",
@@ -86,7 +132,8 @@ async fn real_docker_hostile_shell() {
     let said = result["stdout"].as_str().unwrap();
     assert!(!said.contains("BROKEN") && said.contains("- end"), "{result:#}");
     assert!(said.lines().filter(|line| line.ends_with(" held")).count() > 60, "{said}");
-    assert!(listener.accept().is_err(), "somebody reached the host");
+    assert!(nobody_came(&listener), "somebody reached the host");
+    assert!(nobody_came(&metadata), "somebody reached the metadata service");
 
     // A fork bomb: the machine goes on, and so does the door, which answers while it is on.
     let bomb = "setsid bash -c 'bomb() { bomb | bomb & }; bomb' > /dev/null 2>&1 & sleep 1";

@@ -72,6 +72,26 @@ fn listen() -> u16 {
     port
 }
 
+/// An address of the host's own, until dropped.
+struct Address(&'static str);
+
+impl Address {
+    fn add(address: &'static str) -> Self {
+        assert!(ip(&["address", "replace", &format!("{address}/32"), "dev", "lo"]));
+        Self(address)
+    }
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        ip(&["address", "del", &format!("{}/32", self.0), "dev", "lo"]);
+    }
+}
+
+fn ip(args: &[&str]) -> bool {
+    Command::new("ip").args(args).status().unwrap().success()
+}
+
 const SERVE: &str = "import socketserver as s
 class H(s.StreamRequestHandler):
     def handle(self): self.rfile.readline(); self.wfile.write(b'pong\\n')
@@ -82,6 +102,7 @@ async fn real_docker_host_and_neighbours_are_out_of_reach() {
     with(async |harness: Arc<Containers>| {
         let (one, two) = (Tenant::start(&harness).await, Tenant::start(&harness).await);
         let port = listen();
+        let metadata = Address::add("169.254.169.254");
         ask(&*two.runtime, two.spec.id, json!({"leave": ["python3", "-c", SERVE]})).await;
         let theirs = two.address();
         let (neighbour, gateway) = theirs.split_once(' ').unwrap();
@@ -93,10 +114,11 @@ async fn real_docker_host_and_neighbours_are_out_of_reach() {
             |host: &str, port| Command::new("bash").args(["-c", &reach(host, port)]).status().unwrap();
         assert!(from_host(neighbour, 7777).success());
         assert!(from_host(gateway, port).success());
+        assert!(from_host(metadata.0, port).success());
 
         let route = Command::new("hostname").arg("-I").output().unwrap();
         let addresses = String::from_utf8(route.stdout).unwrap();
-        let mut targets = vec![(neighbour, 7777), (gateway, port), ("169.254.169.254", 80)];
+        let mut targets = vec![(neighbour, 7777), (gateway, port), (metadata.0, port)];
         targets.extend(addresses.split_whitespace().filter(|it| !it.contains(':')).map(|it| (it, port)));
         for (host, port) in targets {
             let script = format!("timeout 2 bash -c '{}'", reach(host, port).replace('\'', "'\\''"));
