@@ -9,7 +9,7 @@ use nix::{
 use serde_json::json;
 
 use crate::{
-    platform::{Client, Platform, doors_below},
+    platform::{Client, Platform},
     sse::{SseEvent, text_of},
 };
 
@@ -65,48 +65,74 @@ async fn assert_true(client: &Client, instance: &str, session: &str, events: &[S
     }
 }
 
-async fn survives(kill_it: impl AsyncFnOnce(&mut Platform)) {
-    let mut platform = Platform::start(&[]).await;
+/// Who dies.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    ControlPlane,
+    Door,
+    Gateway,
+}
+
+impl Victim {
+    async fn kill(self, platform: &mut Platform) {
+        match self {
+            Self::ControlPlane => {
+                platform.kill();
+                platform.restart().await;
+            }
+            // Not the container's first process, which names it too.
+            Self::Door => {
+                kill_all(&find(platform, |line| line.contains(" door ") && !line.contains("-init ")))
+            }
+            Self::Gateway => kill_all(&find(platform, |line| {
+                line.starts_with("openclaw") || line.contains("openclaw.mjs gateway")
+            })),
+        }
+    }
+}
+
+/// One instance, and each victim's death in the middle of a turn of its own.
+async fn survives(env: &[(&str, &str)], victims: &[Victim]) {
+    let mut platform = Platform::start(env).await;
     let client = platform.operator().await;
     let instance = client.instance().await;
-    let (session, mut events) = begin(&client, &instance).await;
-    kill_it(&mut platform).await;
-    finish(&client, &instance, &session, &mut events).await;
-    assert_true(&client, &instance, &session, &events).await;
+    for victim in victims {
+        eprintln!("kill of the {victim:?}");
+        let (session, mut events) = begin(&client, &instance).await;
+        victim.kill(&mut platform).await;
+        finish(&client, &instance, &session, &mut events).await;
+        assert_true(&client, &instance, &session, &events).await;
 
-    // And it goes on as if nothing had been.
-    let (status, turn) = client
-        .call(
-            "POST",
-            &format!("/api/instances/{instance}/chat"),
-            Some(json!({"message": "still there", "session_id": session})),
-        )
-        .await;
-    assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
+        // And it goes on as if nothing had been.
+        let (status, turn) = client
+            .call(
+                "POST",
+                &format!("/api/instances/{instance}/chat"),
+                Some(json!({"message": "still there", "session_id": session})),
+            )
+            .await;
+        assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_kill_of_the_control_plane_mid_stream() {
-    survives(async |platform: &mut Platform| {
-        platform.kill();
-        platform.restart().await;
-    })
-    .await;
+    survives(&[], &[Victim::ControlPlane]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_kill_of_the_door_mid_stream() {
-    survives(async |platform: &mut Platform| kill_all(&find(platform, |line| line.contains(" door ")))).await;
+    survives(&[], &[Victim::Door]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_kill_of_the_gateway_mid_stream() {
-    survives(async |platform: &mut Platform| {
-        kill_all(&find(platform, |line| {
-            line.starts_with("openclaw") || line.contains("openclaw.mjs gateway")
-        }));
-    })
-    .await;
+    survives(&[], &[Victim::Gateway]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_docker_kills_mid_stream() {
+    survives(&[("REEF_RUNTIME", "docker")], &[Victim::ControlPlane, Victim::Gateway, Victim::Door]).await;
 }
 
 fn command_line(pid: i32) -> Option<String> {
@@ -116,7 +142,7 @@ fn command_line(pid: i32) -> Option<String> {
 
 /// Returns the processes of this platform's instances that `is_it`: the doors and all that they started.
 fn find(platform: &Platform, is_it: impl Fn(&str) -> bool) -> Vec<Pid> {
-    let mut found: Vec<i32> = doors_below(&platform.data_dir()).into_iter().map(Pid::as_raw).collect();
+    let mut found: Vec<i32> = platform.roots().into_iter().map(Pid::as_raw).collect();
     let mut next = 0;
     while next < found.len() {
         let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", found[next]));

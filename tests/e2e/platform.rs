@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::sse::SseStream;
@@ -47,10 +48,32 @@ impl Platform {
         self.dir.path().join("data")
     }
 
+    /// The instances that have a directory.
+    pub(crate) fn instances(&self) -> Vec<String> {
+        names_in(&self.data_dir().join("instances"))
+    }
+
+    pub(crate) fn is_on_docker(&self) -> bool {
+        self.env.iter().any(|(name, value)| name == "REEF_RUNTIME" && value == "docker")
+    }
+
+    /// The first process of each instance that runs.
+    pub(crate) fn roots(&self) -> Vec<Pid> {
+        if !self.is_on_docker() {
+            return doors_below(&self.data_dir());
+        }
+        let of_instance =
+            |id: String| docker(&["ps", "--quiet", "--filter", &format!("label=reef.instance={id}")]);
+        let containers = self.instances().into_iter().map(of_instance).collect::<Vec<_>>().join("\n");
+        let pid =
+            |container: &str| docker(&["inspect", "--format", "{{.State.Pid}}", container]).parse().ok();
+        containers.split_whitespace().filter_map(pid).map(Pid::from_raw).collect()
+    }
+
     /// The server's process.
-    pub(crate) fn pid(&self) -> nix::unistd::Pid {
+    pub(crate) fn pid(&self) -> Pid {
         let child = self.child.as_ref().expect("it runs");
-        nix::unistd::Pid::from_raw(child.id().try_into().unwrap())
+        Pid::from_raw(child.id().try_into().unwrap())
     }
 
     /// What the server has printed so far.
@@ -115,8 +138,10 @@ impl Drop for Platform {
         for door in doors_below(&self.data_dir()) {
             let _ = nix::sys::signal::kill(door, nix::sys::signal::Signal::SIGKILL);
         }
-        if self.env.iter().any(|(name, value)| name == "REEF_RUNTIME" && value == "docker") {
-            remove_from_engine(&self.data_dir());
+        if self.is_on_docker()
+            && let Some(deployment) = deployment_of(&self.instances())
+        {
+            remove_from_engine(&deployment);
         }
         if std::thread::panicking() {
             eprintln!("--- output of reef ---\n{}", self.output());
@@ -124,20 +149,30 @@ impl Drop for Platform {
     }
 }
 
-/// Removes what the engine has of the platform that the directory is of.
-pub(crate) fn remove_from_engine(data: &std::path::Path) {
-    let docker = |args: &[&str]| {
-        let output = Command::new("docker").args(args).stderr(Stdio::null()).output();
-        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
-    };
-    let instances = std::fs::read_dir(data.join("instances")).into_iter().flatten().flatten();
-    let deployment = instances.map(|instance| instance.file_name()).find_map(|instance| {
-        let label = format!("label=reef.instance={}", instance.to_string_lossy());
+/// Runs `docker`; empty where it fails.
+pub(crate) fn docker(args: &[&str]) -> String {
+    let output = Command::new("docker").args(args).stderr(Stdio::null()).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// The names in a directory; none where it is missing.
+pub(crate) fn names_in(dir: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// The name by which the engine has all of the platform whose instances these are, while it has anything of one.
+pub(crate) fn deployment_of(instances: &[String]) -> Option<String> {
+    instances.iter().find_map(|instance| {
+        let label = format!("label=reef.instance={instance}");
         let format = "{{.Label \"reef.deployment\"}}";
         let labels = docker(&["volume", "ls", "--filter", &label, "--format", format]);
         labels.lines().next().map(str::to_owned)
-    });
-    let Some(deployment) = deployment else { return };
+    })
+}
+
+/// Removes what the engine has of a platform.
+pub(crate) fn remove_from_engine(deployment: &str) {
     let label = format!("label=reef.deployment={deployment}");
     // Networks last, and without force, which older clients do not know there.
     for (kind, all, force) in [
@@ -151,7 +186,7 @@ pub(crate) fn remove_from_engine(data: &std::path::Path) {
 }
 
 /// Returns the processes whose command line names the directory.
-pub(crate) fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
+pub(crate) fn doors_below(dir: &std::path::Path) -> Vec<Pid> {
     let needle = dir.to_string_lossy().into_owned();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -161,7 +196,7 @@ pub(crate) fn doors_below(dir: &std::path::Path) -> Vec<nix::unistd::Pid> {
             std::fs::read(format!("/proc/{pid}/cmdline"))
                 .is_ok_and(|line| String::from_utf8_lossy(&line).contains(&needle))
         })
-        .map(nix::unistd::Pid::from_raw)
+        .map(Pid::from_raw)
         .collect()
 }
 
