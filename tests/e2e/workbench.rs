@@ -194,6 +194,57 @@ impl Workbench {
     }
 }
 
+/// A gateway that fails takes three tries to be called failing, and then some time to be up.
+const GATEWAY_PATIENCE: Duration = Duration::from_secs(180);
+
+impl Workbench {
+    /// Waits until the instance has the status; returns why.
+    async fn until(&self, wanted: &str) -> Value {
+        let look = async {
+            loop {
+                let (_, instance) = self.call("GET", "", None).await;
+                if instance["status"] == wanted {
+                    return instance["status_reason"].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        tokio::time::timeout(GATEWAY_PATIENCE, look).await.unwrap_or_else(|_| panic!("never {wanted}"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn real_an_owner_mends_the_configuration_that_the_agent_broke() {
+    let platform = Platform::start(&[]).await;
+    let client = platform.operator().await;
+    let id = client.instance().await;
+    let bench = Workbench { client, id };
+    let home = bench.exec(json!({"command": "printf %s \"$HOME\""})).await;
+    let path = format!("{}/.openclaw/openclaw.json", home["stdout"].as_str().unwrap());
+    let read = async || {
+        let (status, file) = bench.call("GET", &format!("/files/read?path={path}"), None).await;
+        assert_eq!(status, 200, "{file}");
+        file["content"].as_str().unwrap().to_owned()
+    };
+    let good = read().await;
+    let spoil = format!(
+        "sed -i '0,/{{/s//{{ \"noSuchKey\": 1,/' {path}; pkill -f '^openclaw|[o]penclaw.mjs gateway'"
+    );
+    bench.exec(json!({ "command": spoil })).await;
+    let reason = bench.until("error").await;
+    assert!(reason.as_str().unwrap().contains("correct openclaw.json"), "{reason}");
+
+    let (status, refused) = bench.call("POST", "/chat", Some(json!({"message": "hello"}))).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("INSTANCE_NOT_READY")), "{refused}");
+    assert!(read().await.contains("noSuchKey"));
+    let (status, written) =
+        bench.call("POST", "/files/write", Some(json!({"path": path, "content": good}))).await;
+    assert!(status < 300, "{written}");
+    bench.until("ready").await;
+    let (status, turn) = bench.call("POST", "/chat", Some(json!({"message": "hello"}))).await;
+    assert_eq!((status, &turn["status"]), (200, &json!("completed")), "{turn}");
+}
+
 async fn next(socket: &mut Socket) -> Message {
     tokio::time::timeout(PATIENCE, socket.next()).await.expect("a frame in time").expect("a frame").unwrap()
 }
