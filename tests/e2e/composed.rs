@@ -4,7 +4,7 @@ use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::json;
 
-use crate::platform::{Client, EMAIL, PASSWORD, free_port, remove_from_engine};
+use crate::platform::{Client, EMAIL, PASSWORD, deployment_of, free_port, names_in, remove_from_engine};
 
 /// A healthy start takes the two images' layers, a migration and a first look at the engine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -69,7 +69,8 @@ impl Drop for Composed {
             eprintln!("--- logs of the container ---\n{}", self.compose(&["logs", "reef"]));
         }
         self.compose(&["down", "--timeout", "60"]);
-        remove_from_engine(self.data.path());
+        let instances = names_in(&self.data.path().join("instances"));
+        deployment_of(&instances).iter().for_each(|deployment| remove_from_engine(deployment));
     }
 }
 
