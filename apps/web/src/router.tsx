@@ -18,7 +18,7 @@ import { NotFound, Trouble } from "./pages/Trouble";
 import { Shell } from "./pages/Shell";
 import { SignIn } from "./pages/SignIn";
 import { SignUp } from "./pages/SignUp";
-import { Spinner } from "./ui/Page";
+import { arrive, Spinner } from "./ui/Page";
 
 const root = createRootRouteWithContext<{ client: QueryClient }>()({ component: Outlet });
 
@@ -27,7 +27,7 @@ const named = (name: string) => (search: Record<string, unknown>): Record<string
 
 const next = (search: Record<string, unknown>): { next?: string } =>
   // Only a path of ours: an address of another site would lead away from here.
-  typeof search["next"] === "string" && /^\/(instances|account)(\/|$)/.test(search["next"]) ? { next: search["next"] } : {};
+  typeof search["next"] === "string" && /^\/(instances|account)([/?]|$)/.test(search["next"]) ? { next: search["next"] } : {};
 
 const signIn = createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: next });
 const signUp = createRoute({
@@ -59,7 +59,7 @@ const shell = createRoute({
       await client.query({ ...sessionQuery, staleTime: "static" });
     } catch (error) {
       if (error instanceof ApiProblem && error.status === 401) {
-        throw redirect({ to: "/sign-in", search: { next: location.pathname } });
+        throw redirect({ to: "/sign-in", search: { next: location.pathname + location.searchStr } });
       }
       throw error;
     }
@@ -100,7 +100,11 @@ const files = createRoute({
   getParentRoute: () => instance,
   path: "files",
   component: lazyRouteComponent(() => import("./files/FilesPage"), "FilesPage"),
-  validateSearch: (search): { path?: string; file?: string } => ({ ...named("path")(search), ...named("file")(search) }),
+  validateSearch: (search): { path?: string; file?: string; line?: number } => ({
+    ...named("path")(search),
+    ...named("file")(search),
+    ...(typeof search["line"] === "number" ? { line: search["line"] } : {}),
+  }),
 });
 const terminal = createRoute({
   getParentRoute: () => instance,
@@ -162,7 +166,7 @@ const tree = root.addChildren([
 ]);
 
 export function makeRouter(client: QueryClient) {
-  return createRouter({
+  const router = createRouter({
     routeTree: tree,
     context: { client },
     defaultPreload: "intent",
@@ -173,6 +177,11 @@ export function makeRouter(client: QueryClient) {
     defaultNotFoundComponent: NotFound,
     scrollRestoration: true,
   });
+  router.subscribe("onRendered", ({ fromLocation, pathChanged }) => {
+    // At first it is the browser that says where one is.
+    if (fromLocation && pathChanged) arrive();
+  });
+  return router;
 }
 
 declare module "@tanstack/react-router" {

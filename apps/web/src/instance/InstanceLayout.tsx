@@ -1,5 +1,5 @@
 import { useSuspenseQuery } from "@tanstack/react-query";
-import { Link, Outlet, useNavigate, useParams } from "@tanstack/react-router";
+import { Link, Outlet, useLocation, useNavigate, useParams } from "@tanstack/react-router";
 import { ChevronLeft, Folder, MessageSquare, Monitor, ScrollText, Settings, SquareTerminal } from "lucide-react";
 
 import type { Instance } from "../api/client";
@@ -28,7 +28,9 @@ export function useInstance(): Instance {
 export function InstanceLayout() {
   const instance = useInstance();
   const navigate = useNavigate();
-  useTitle(instance.name);
+  const { pathname } = useLocation();
+  const tab = TABS.find(({ to }) => pathname.startsWith(to.replace("$id", instance.id)));
+  useTitle(tab ? `${tab.name} · ${instance.name}` : instance.name);
   return (
     <div className="instance-page">
       <div className="instance-head">

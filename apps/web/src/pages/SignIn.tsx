@@ -20,7 +20,7 @@ export function SignIn() {
       // Nothing of who was here before.
       client.clear();
       client.setQueryData(sessionQuery.queryKey, user);
-      await navigate({ to: next ?? "/instances" });
+      await navigate({ href: next ?? "/instances" });
     },
     (problem) => (problem.status === 401 ? "password" : undefined),
   );

@@ -25,7 +25,7 @@ export function SignUp() {
       const { user } = await unwrap(api.POST("/api/auth/signup", { body }));
       client.clear();
       client.setQueryData(sessionQuery.queryKey, user);
-      await navigate({ to: next ?? "/instances" });
+      await navigate({ href: next ?? "/instances" });
     },
     (problem) => (problem.status === 409 ? "email" : problem.reason === "invite_invalid" ? "invite_code" : undefined),
   );

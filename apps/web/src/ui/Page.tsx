@@ -8,6 +8,16 @@ export function useTitle(title: string): void {
   }, [title]);
 }
 
+/** Says to a screen reader, and to the keyboard, where one has come to; unless the page has a place of its own for that. */
+export function arrive(): void {
+  const main = document.getElementById("main");
+  const heading = main?.querySelector("h1");
+  const isTaken = document.activeElement?.closest("main :is(input, textarea, [contenteditable]), [role=dialog], [role=alertdialog]");
+  if (!heading || isTaken) return;
+  heading.tabIndex = -1;
+  heading.focus({ preventScroll: true });
+}
+
 export function Spinner({ label = "Loading" }: { label?: string }) {
   return (
     <div className="loading" role="status">
