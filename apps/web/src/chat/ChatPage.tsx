@@ -2,18 +2,21 @@ import "./chat.css";
 
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { useNavigate, useParams } from "@tanstack/react-router";
-import { useState } from "react";
+import { useEffect } from "react";
 
 import { api, unwrap, type ChatSession } from "../api/client";
 import { messageOf } from "../api/problem";
 import { chatSessionsQuery } from "../api/queries";
+import { uuid } from "../lib/plainHttp";
 import { useInstance } from "../instance/InstanceLayout";
 import { NotReady } from "../instance/NotReady";
 import { Button } from "../ui/Button";
 import { Notice } from "../ui/Notice";
 import { Spinner } from "../ui/Page";
+import { useToast } from "../ui/toast";
 import { Composer } from "./Composer";
 import { Conversation } from "./Conversation";
+import { changeOutbox, outboxQuery, withoutShown } from "./outbox";
 import { send, stillOnTheirWay, type Outgoing, type OutgoingFile } from "./send";
 import { Sessions } from "./Sessions";
 import { isOver } from "./transcript";
@@ -32,16 +35,15 @@ export function ChatPage() {
   // Without a name it is the newest one, as the API has it.
   const session = named === NEW ? undefined : (named ?? sessions?.[0]?.id);
   const { transcript, error, retry, connection, loadOlder } = useTranscript(instance.id, session, isUp);
-  const [outgoing, setOutgoing] = useState<Record<string, Outgoing[]>>({});
+  const { data: outgoing } = useQuery(outboxQuery(instance.id, session ?? NEW));
+  const tell = useToast();
 
   const change = (of: string, key: string, changed: Partial<Outgoing> | null) =>
-    setOutgoing((all) => ({
-      ...all,
-      [of]: (all[of] ?? []).flatMap((it) => (it.key !== key ? [it] : changed ? [{ ...it, ...changed }] : [])),
-    }));
+    changeOutbox(client, instance.id, of, (all) =>
+      all.flatMap((it) => (it.key !== key ? [it] : changed ? [{ ...it, ...changed }] : [])),
+    );
 
   const deliver = async (to: string, message: Outgoing) => {
-    change(to, message.key, {});
     try {
       change(to, message.key, { turnId: await send(instance.id, to, message) });
       // The first message gives the conversation its title.
@@ -52,11 +54,12 @@ export function ChatPage() {
   };
 
   const say = async (text: string, files: OutgoingFile[]): Promise<void> => {
-    const message: Outgoing = { key: crypto.randomUUID(), text, files, since: transcript?.turns.at(-1)?.id };
+    const message: Outgoing = { key: uuid(), text, files, since: transcript?.turns.at(-1)?.id };
     const to = session ?? (await begin()).id;
-    setOutgoing((all) => ({ ...all, [to]: [...(all[to] ?? []), message] }));
+    changeOutbox(client, instance.id, to, (all) => [...all, message]);
     void deliver(to, message);
   };
+  const ask = (text: string) => void say(text, []).catch((problem: unknown) => tell({ kind: "bad", text: messageOf(problem) }));
 
   const begin = async (): Promise<ChatSession> => {
     const made = await unwrap(
@@ -67,16 +70,18 @@ export function ChatPage() {
     return made;
   };
 
-  const turns = transcript?.turns ?? [];
-  const pending = session ? stillOnTheirWay(outgoing[session] ?? [], turns) : [];
-  const active = turns.findLast((turn) => !isOver(turn.status));
-  const cancel = () =>
-    active &&
-    unwrap(
-      api.POST("/api/instances/{id}/chat/turns/{turn_id}/cancel", {
-        params: { path: { id: instance.id, turn_id: active.id } },
-      }),
-    );
+  const turns = transcript?.turns;
+  const pending = stillOnTheirWay(outgoing, turns ?? []);
+  const shown = outgoing.length - pending.length;
+  useEffect(() => {
+    if (session && turns && shown > 0) changeOutbox(client, instance.id, session, (all) => withoutShown(all, turns));
+  }, [client, instance.id, session, turns, shown]);
+
+  const active = turns?.findLast((turn) => !isOver(turn.status));
+  const cancel = async (turn: string): Promise<void> => {
+    const params = { path: { id: instance.id, turn_id: turn } };
+    await unwrap(api.POST("/api/instances/{id}/chat/turns/{turn_id}/cancel", { params }));
+  };
 
   // Of another way in: a channel, a script on the gateway.
   const origin = sessions?.find(({ id }) => id === session)?.origin;
@@ -93,17 +98,18 @@ export function ChatPage() {
             // Another conversation begins at its own end.
             key={session ?? NEW}
             instance={instance}
-            turns={turns}
+            turns={turns ?? []}
             pending={pending}
             hasOlder={transcript?.hasOlder ?? false}
             loadOlder={loadOlder}
             onRetry={(message) => {
               if (!session) return;
-              change(session, message.key, { problem: undefined as never });
-              void deliver(session, { key: message.key, text: message.text, files: message.files });
+              change(session, message.key, { problem: undefined });
+              void deliver(session, message);
             }}
             onDiscard={(message) => session && change(session, message.key, null)}
-            onAsk={isUp && origin == null ? (text) => void say(text, []) : undefined}
+            isAway={!isUp && !transcript && named !== NEW}
+            onAsk={isUp && origin == null ? ask : undefined}
           />
         )}
         <div className="foot">
@@ -137,7 +143,7 @@ export function ChatPage() {
             draftKey={`${instance.id}/${session ?? NEW}`}
             disabled={!isUp || origin != null}
             onSend={say}
-            onCancel={active ? cancel : undefined}
+            onCancel={active && (() => cancel(active.id))}
           />
         </div>
       </section>

@@ -12,7 +12,7 @@ interface Props {
   disabled: boolean;
   onSend: (text: string, files: OutgoingFile[]) => Promise<void>;
   /** While an answer is on its way. */
-  onCancel: (() => unknown) | undefined;
+  onCancel: (() => Promise<void>) | undefined;
 }
 
 /** Where one writes: Enter sends, Shift+Enter breaks the line, files come by drop, paste or choice. */
@@ -143,7 +143,7 @@ export function Composer({ draftKey, disabled, onSend, onCancel }: Props) {
         <span className="error grow" role="alert">
           {problem}
         </span>
-        {onCancel && <IconButton label="Stop the answer" icon={<Square aria-hidden />} onClick={onCancel} />}
+        {onCancel && <IconButton label="Stop the answer" icon={<Square aria-hidden />} onClick={() => void onCancel().catch((error: unknown) => setProblem(messageOf(error)))} />}
         <IconButton kind="primary" type="submit" label="Send" icon={<ArrowUp aria-hidden />} disabled={!canSend} />
       </div>
     </form>

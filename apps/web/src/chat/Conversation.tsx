@@ -1,9 +1,11 @@
-import { ArrowDown, MessageSquare } from "lucide-react";
-import { memo, useLayoutEffect, useRef, useState } from "react";
+import { ArrowDown, History, MessageSquare, RotateCcw } from "lucide-react";
+import { memo, useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
 
 import type { Instance } from "../api/client";
+import { messageOf } from "../api/problem";
 import { Button } from "../ui/Button";
 import { Copy } from "../ui/Copy";
+import { Notice } from "../ui/Notice";
 import { Empty } from "../ui/Page";
 import { Markdown } from "./Markdown";
 import type { Outgoing } from "./send";
@@ -22,11 +24,13 @@ interface Props {
   loadOlder: () => Promise<void>;
   onRetry: (message: Outgoing) => void;
   onDiscard: (message: Outgoing) => void;
+  /** What was said is not known while the instance does not run. */
+  isAway: boolean;
   onAsk: ((text: string) => void) | undefined;
 }
 
 /** What was said, the newest at the end, where it stays while it grows. */
-export function Conversation({ instance, turns, pending, hasOlder, loadOlder, onRetry, onDiscard, onAsk }: Props) {
+export function Conversation({ instance, turns, pending, hasOlder, loadOlder, onRetry, onDiscard, isAway, onAsk }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const [atEnd, setAtEnd] = useState(true);
   const heightBefore = useRef<number | null>(null);
@@ -51,12 +55,37 @@ export function Conversation({ instance, turns, pending, hasOlder, loadOlder, on
   }
 
   const [loading, setLoading] = useState(false);
+  const [problem, setProblem] = useState<unknown>(null);
   const older = async () => {
     setLoading(true);
-    heightBefore.current = box.current?.scrollHeight ?? null;
-    await loadOlder().finally(() => setLoading(false));
+    setProblem(null);
+    try {
+      await loadOlder();
+      // They are known, but not drawn yet.
+      heightBefore.current = box.current?.scrollHeight ?? null;
+    } catch (error) {
+      setProblem(error);
+    } finally {
+      setLoading(false);
+    }
   };
 
+  // One and the same function, so that only the turn that grows is drawn again.
+  const asked = useRef(onAsk);
+  useEffect(() => {
+    asked.current = onAsk;
+  });
+  const again = useCallback((text: string) => asked.current?.(text), []);
+
+  if (isAway) {
+    return (
+      <div className="scroller">
+        <Empty icon={<History />} title={`${instance.name} does not run now`}>
+          <p>What was said is kept. It shows here once it runs.</p>
+        </Empty>
+      </div>
+    );
+  }
   if (turns.length === 0 && pending.length === 0) {
     return (
       <div className="scroller">
@@ -95,8 +124,9 @@ export function Conversation({ instance, turns, pending, hasOlder, loadOlder, on
               Earlier messages
             </Button>
           )}
+          {problem !== null && <Notice kind="bad">{messageOf(problem)}</Notice>}
           {turns.map((turn) => (
-            <TurnView key={turn.id} turn={turn} />
+            <TurnView key={turn.id} turn={turn} onAgain={onAsk && again} />
           ))}
           {pending.map((message) => (
             <div key={message.key} className="turn">
@@ -136,8 +166,9 @@ const VERDICTS: Partial<Record<Turn["status"], string>> = {
   interrupted: "This answer was interrupted and is not whole.",
 };
 
-const TurnView = memo(function TurnView({ turn }: { turn: Turn }) {
+const TurnView = memo(function TurnView({ turn, onAgain }: { turn: Turn; onAgain: ((text: string) => void) | undefined }) {
   const verdict = VERDICTS[turn.status];
+  const question = turn.asked?.content;
   return (
     <div className="turn">
       {turn.asked && <Question text={turn.asked.content} files={turn.asked.attachments ?? []} />}
@@ -156,6 +187,11 @@ const TurnView = memo(function TurnView({ turn }: { turn: Turn }) {
       {verdict !== undefined && (
         <div className={turn.status === "cancelled" ? "verdict" : "verdict bad"}>
           {verdict} {turn.status !== "cancelled" && turn.error}
+          {onAgain && question && (
+            <Button size="small" kind="ghost" icon={<RotateCcw aria-hidden />} onClick={() => onAgain(question)}>
+              Ask again
+            </Button>
+          )}
         </div>
       )}
       {isOver(turn.status) && turn.text !== "" && (

@@ -12,6 +12,7 @@ import { Button, IconButton } from "../ui/Button";
 import { Confirm, Dialog } from "../ui/Dialog";
 import { Field } from "../ui/Field";
 import { Menu, MenuItem } from "../ui/Menu";
+import { changeOutbox } from "./outbox";
 import { transcriptQuery } from "./useTranscript";
 
 interface Props {
@@ -92,6 +93,7 @@ function Item({ instance, session, isCurrent }: { instance: Instance; session: C
     if (isCurrent) await navigate({ to: "/instances/$id/chat", params: { id: instance.id } });
     client.setQueryData(queryKey, (list) => list?.filter(({ id }) => id !== session.id));
     client.removeQueries({ queryKey: transcriptQuery(instance.id, session.id).queryKey });
+    changeOutbox(client, instance.id, session.id, () => []);
   };
   return (
     <li className={isCurrent ? "current" : undefined}>

@@ -11,7 +11,7 @@ export interface Outgoing {
   /** The last turn that was there before it. */
   since?: string | undefined;
   turnId?: string;
-  problem?: string;
+  problem?: string | undefined;
 }
 
 export interface OutgoingFile {

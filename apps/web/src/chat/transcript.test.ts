@@ -67,7 +67,7 @@ describe("a transcript", () => {
   it("takes older pages in front, and mends the turn that the border cut", () => {
     const newer = fromMessages([message(5, "t2", "assistant", "B"), message(6, "t3", "user", "c"), message(7, "t3", "assistant", "C")], 3);
     expect(newer.hasOlder).toBe(true);
-    const all = withOlder(newer, [message(3, "t1", "user", "a"), message(4, "t2", "user", "b")], 3);
+    const all = withOlder(newer, fromMessages([message(3, "t1", "user", "a"), message(4, "t2", "user", "b")], 3));
     expect(all.turns.map(({ id, asked, text }) => [id, asked?.content, text])).toEqual([
       ["t1", "a", ""],
       ["t2", "b", "B"],

@@ -45,8 +45,7 @@ export function fromMessages(messages: ChatMessage[], pageSize: number): Transcr
 }
 
 /** Puts an older page before what is known. */
-export function withOlder(transcript: Transcript, messages: ChatMessage[], pageSize: number): Transcript {
-  const older = fromMessages(messages, pageSize);
+export function withOlder(transcript: Transcript, older: Transcript): Transcript {
   const known = new Set(transcript.turns.map((turn) => turn.id));
   // A turn that the page border cuts in two: its beginning is in the older half.
   const turns = transcript.turns.map((turn) => {

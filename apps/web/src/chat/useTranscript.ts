@@ -37,6 +37,9 @@ export function useTranscript(id: string, session: string | undefined, isUp: boo
   const client = useQueryClient();
   const query = useQuery({ ...transcriptQuery(id, session ?? ""), enabled: session !== undefined && isUp });
   const [connection, setConnection] = useState<"live" | "lost">("live");
+  /** Why it is not followed any more. */
+  const [refused, setRefused] = useState<unknown>(null);
+  const [attempt, setAttempt] = useState(0);
   const isLoaded = query.data !== undefined;
 
   useEffect(() => {
@@ -56,22 +59,28 @@ export function useTranscript(id: string, session: string | undefined, isUp: boo
       },
       onState: setConnection,
       signal: stop.signal,
-    }).catch(() => client.invalidateQueries({ queryKey: chatSessionsQuery(id).queryKey }));
+    }).catch((error: unknown) => {
+      setRefused(error);
+      return client.invalidateQueries({ queryKey: chatSessionsQuery(id).queryKey });
+    });
     return () => {
       stop.abort();
       setConnection("live");
+      setRefused(null);
     };
-  }, [client, id, session, isLoaded, isUp]);
+  }, [client, id, session, isLoaded, isUp, attempt]);
 
   const loadOlder = async (): Promise<void> => {
     if (session === undefined || !query.data) return;
-    const older = await messages(id, session, query.data.firstEventId);
-    const { queryKey } = transcriptQuery(id, session);
-    const whole = client.getQueryData(queryKey);
-    if (!whole) return;
-    const settledOlder = await settle(id, withOlder(whole, older, PAGE));
-    client.setQueryData(queryKey, { ...settledOlder, lastEventId: whole.lastEventId });
+    const older = await settle(id, fromMessages(await messages(id, session, query.data.firstEventId), PAGE));
+    // What was said meanwhile is in what is known by now.
+    client.setQueryData(transcriptQuery(id, session).queryKey, (transcript) => transcript && withOlder(transcript, older));
   };
 
-  return { transcript: query.data, error: query.error, retry: () => void query.refetch(), connection, loadOlder };
+  const retry = () => {
+    if (query.error) void query.refetch();
+    setAttempt(attempt + 1);
+  };
+
+  return { transcript: query.data, error: query.error ?? refused, retry, connection, loadOlder };
 }
