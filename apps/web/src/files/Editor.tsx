@@ -12,6 +12,8 @@ import { useEffect, useRef } from "react";
 interface Props {
   name: string;
   text: string;
+  /** Where to begin, from 1. */
+  line: number | undefined;
   onChange: (text: string) => void;
   onSave: () => void;
 }
@@ -48,7 +50,7 @@ const COLOURS = HighlightStyle.define([
 ]);
 
 /** CodeMirror over one text. */
-export default function Editor({ name, text, onChange, onSave }: Props) {
+export default function Editor({ name, text, line, onChange, onSave }: Props) {
   const box = useRef<HTMLDivElement>(null);
   // What happens later is told to whoever listens then.
   const told = useRef({ onChange, onSave });
@@ -85,8 +87,12 @@ export default function Editor({ name, text, onChange, onSave }: Props) {
         ],
       }),
     });
+    if (line !== undefined) {
+      const anchor = view.state.doc.line(Math.min(Math.max(line, 1), view.state.doc.lines)).from;
+      view.dispatch({ selection: { anchor }, effects: EditorView.scrollIntoView(anchor, { y: "center" }) });
+    }
     view.focus();
     return () => view.destroy();
-  }, [name, text]);
+  }, [name, text, line]);
   return <div className="editor" ref={box} />;
 }

@@ -3,6 +3,7 @@ import { Download, EllipsisVertical, File, FileCode, FileImage, Folder, Link2, P
 import { useState } from "react";
 
 import { api, unwrap, type FileEntry } from "../api/client";
+import { messageOf } from "../api/problem";
 import { ago, size, when } from "../lib/format";
 import { useSubmit, withFields } from "../pages/Gate";
 import { text } from "../pages/SignIn";
@@ -10,7 +11,8 @@ import { Button, IconButton } from "../ui/Button";
 import { Confirm, Dialog } from "../ui/Dialog";
 import { Field } from "../ui/Field";
 import { Menu, MenuItem, MenuLine } from "../ui/Menu";
-import { archiveUrl, contentUrl } from "./content";
+import { useToast } from "../ui/toast";
+import { archiveUrl, contentUrl, download } from "./content";
 import { join, lookOf, parentOf } from "./paths";
 
 interface Props {
@@ -65,6 +67,9 @@ function Row({ instance, entry, onChange }: { instance: string; entry: FileEntry
     await unwrap(api.DELETE("/api/instances/{id}/files", { params: { ...params, query } }));
     onChange();
   };
+  const say = useToast();
+  const saveAs = (url: string) =>
+    void download(instance, entry.path, url).catch((error: unknown) => say({ kind: "bad", text: messageOf(error) }));
   const search = isDirectory ? { path: entry.path } : { file: entry.path };
   return (
     <tr>
@@ -83,7 +88,7 @@ function Row({ instance, entry, onChange }: { instance: string; entry: FileEntry
         <Menu trigger={<IconButton size="small" label={`Actions for ${entry.name}`} icon={<EllipsisVertical aria-hidden />} />}>
           <MenuItem
             icon={<Download aria-hidden />}
-            onSelect={() => location.assign(isDirectory ? archiveUrl(instance, entry.path, "zip") : contentUrl(instance, entry.path))}
+            onSelect={() => saveAs(isDirectory ? archiveUrl(instance, entry.path, "zip") : contentUrl(instance, entry.path))}
           >
             {isDirectory ? "Download as an archive" : "Download"}
           </MenuItem>

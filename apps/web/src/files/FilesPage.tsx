@@ -7,7 +7,7 @@ import { ChevronRight, Download, FilePlus, FolderPlus, FolderOpen, Search, Uploa
 import { useEffect, useRef, useState } from "react";
 
 import { api, unwrap } from "../api/client";
-import { messageOf } from "../api/problem";
+import { ApiProblem, messageOf } from "../api/problem";
 import { useInstance } from "../instance/InstanceLayout";
 import { NotReady } from "../instance/NotReady";
 import { follow } from "../lib/follow";
@@ -18,12 +18,13 @@ import { Dialog } from "../ui/Dialog";
 import { Field } from "../ui/Field";
 import { Notice } from "../ui/Notice";
 import { Empty, Spinner } from "../ui/Page";
-import { archiveUrl, save } from "./content";
+import { useToast } from "../ui/toast";
+import { archiveUrl, download, save } from "./content";
 import { Entries } from "./Entries";
 import { FileView } from "./FileView";
 import { Found } from "./Found";
 import { join, trail, WORKSPACE } from "./paths";
-import { dropped, useUploads } from "./useUploads";
+import { dropped, useUploads, type Upload as OnItsWay, type Uploads } from "./uploads";
 
 const LIMIT = 2000;
 
@@ -31,7 +32,9 @@ const LIMIT = 2000;
 export function FilesPage() {
   const instance = useInstance();
   const isUp = instance.status === "ready";
-  const { path = WORKSPACE, file } = useSearch({ from: "/shell/instances/$id/files" });
+  const { path = WORKSPACE, file, line } = useSearch({ from: "/shell/instances/$id/files" });
+  // A file that is open stays open: there may be something written in it.
+  if (file) return <FileView key={file} instance={instance} path={file} line={line} />;
   if (!isUp) {
     return (
       <div className="workbench">
@@ -41,7 +44,6 @@ export function FilesPage() {
       </div>
     );
   }
-  if (file) return <FileView key={file} instance={instance.id} path={file} />;
   return <Directory key={path} instance={instance.id} path={path} />;
 }
 
@@ -50,11 +52,12 @@ function Directory({ instance, path }: { instance: string; path: string }) {
   const navigate = useNavigate();
   const queryKey = ["files", instance, path];
   const refresh = () => void client.invalidateQueries({ queryKey: ["files", instance] });
-  const { data: entries, error } = useQuery({
+  const { data: entries, error, refetch } = useQuery({
     queryKey,
     queryFn: () => unwrap(api.GET("/api/instances/{id}/files", { params: { path: { id: instance }, query: { path, limit: LIMIT } } })),
   });
-  const { uploads, add, drop } = useUploads(instance, refresh);
+  const { uploads, shown } = useUploads(instance);
+  const say = useToast();
   const [making, setMaking] = useState<"directory" | "file" | null>(null);
   const [over, setOver] = useState(false);
   const [wanted, setWanted] = useState<string | null>(null);
@@ -79,7 +82,7 @@ function Directory({ instance, path }: { instance: string; path: string }) {
       await unwrap(api.POST("/api/instances/{id}/files/mkdir", { params: { path: { id: instance } }, body: { path: target } }));
       refresh();
     } else {
-      await save(instance, target, "", undefined);
+      await create(instance, target);
       await navigate({ to: "/instances/$id/files", params: { id: instance }, search: { file: target } });
     }
     setMaking(null);
@@ -101,7 +104,7 @@ function Directory({ instance, path }: { instance: string; path: string }) {
       onDrop={(event) => {
         event.preventDefault();
         setOver(false);
-        void dropped(event.dataTransfer).then((files) => add(path, files));
+        void dropped(event.dataTransfer).then((files) => uploads.add(path, files));
       }}
     >
       <div className="bar">
@@ -110,9 +113,16 @@ function Directory({ instance, path }: { instance: string; path: string }) {
         <IconButton size="small" label="Search in files" aria-pressed={wanted !== null} icon={<Search aria-hidden />} onClick={() => setWanted(wanted === null ? "" : null)} />
         <IconButton size="small" label="New file" icon={<FilePlus aria-hidden />} onClick={() => setMaking("file")} />
         <IconButton size="small" label="New folder" icon={<FolderPlus aria-hidden />} onClick={() => setMaking("directory")} />
-        <a className="button ghost icon small" href={archiveUrl(instance, path, "zip")} download aria-label="Download as an archive" title="Download as an archive">
-          <Download aria-hidden />
-        </a>
+        <IconButton
+          size="small"
+          label="Download as an archive"
+          icon={<Download aria-hidden />}
+          onClick={() =>
+            void download(instance, path, archiveUrl(instance, path, "zip")).catch((problem: unknown) =>
+              say({ kind: "bad", text: messageOf(problem) }),
+            )
+          }
+        />
         <Button size="small" icon={<Upload aria-hidden />} onClick={() => picker.current?.click()}>
           Upload
         </Button>
@@ -122,39 +132,35 @@ function Directory({ instance, path }: { instance: string; path: string }) {
           multiple
           hidden
           onChange={({ target }) => {
-            add(path, Array.from(target.files ?? [], (file) => ({ path: file.name, file })));
+            uploads.add(path, Array.from(target.files ?? [], (file) => ({ path: file.name, file })));
             target.value = "";
           }}
         />
       </div>
       {wanted !== null && <Found instance={instance} path={path} onClose={() => setWanted(null)} />}
-      {uploads.length > 0 && (
-        <ul className="uploads" aria-label="Uploads">
-          {uploads.map(({ key, name, part, problem }) => (
-            <li key={key}>
-              <span className="grow">{name}</span>
-              {problem === undefined ? <progress max={1} value={part} aria-label={`Upload of ${name}`} /> : <span className="bad">{problem}</span>}
-              <IconButton size="small" label={`${problem === undefined ? "Cancel" : "Dismiss"} ${name}`} icon={<X aria-hidden />} onClick={() => drop(key)} />
-            </li>
-          ))}
-        </ul>
-      )}
+      {shown.length > 0 && <OnTheirWay uploads={uploads} shown={shown} />}
       <div className="scroller">
-        {error ? (
+        {error && (
           <div className="page narrow">
             <Notice
               kind="bad"
               action={
-                <Link className="button small" to="/instances/$id/files" params={{ id: instance }}>
-                  To the workspace
-                </Link>
+                <>
+                  <Button size="small" onClick={() => void refetch()}>
+                    Try again
+                  </Button>
+                  <Link className="button small" to="/instances/$id/files" params={{ id: instance }}>
+                    To the workspace
+                  </Link>
+                </>
               }
             >
               {messageOf(error)}
             </Notice>
           </div>
-        ) : !entries ? (
-          <Spinner />
+        )}
+        {!entries ? (
+          !error && <Spinner />
         ) : entries.length === 0 ? (
           <Empty icon={<FolderOpen />} title="Nothing here yet">
             <p>Drop files or folders here, or let the agent make some.</p>
@@ -177,6 +183,54 @@ function Directory({ instance, path }: { instance: string; path: string }) {
         </form>
       </Dialog>
     </section>
+  );
+}
+
+/** Makes an empty file where there is nothing. */
+async function create(instance: string, path: string): Promise<void> {
+  try {
+    await save(instance, path, "", { "if-none-match": "*" });
+  } catch (error) {
+    if (!(error instanceof ApiProblem && error.status === 412)) throw error;
+    const fields = [{ field: "path", message: "there is one of this name already" }];
+    throw new ApiProblem(412, { error: { code: error.code, details: { fields } } });
+  }
+}
+
+/** Files that are being sent, and what is asked of those whose name is taken. */
+function OnTheirWay({ uploads, shown }: { uploads: Uploads; shown: OnItsWay[] }) {
+  return (
+    <ul className="uploads" aria-label="Uploads">
+      {shown.map(({ key, path, part, isTaken, problem }) => (
+        <li key={key}>
+          <span className="grow">{path}</span>
+          {isTaken ? (
+            <>
+              <span>is there already.</span>
+              <Button size="small" kind="danger" onClick={() => uploads.decide(key, "replace")}>
+                Replace
+              </Button>
+              <Button size="small" onClick={() => uploads.decide(key, "both")}>
+                Keep both
+              </Button>
+              <Button size="small" onClick={() => uploads.drop(key)}>
+                Skip
+              </Button>
+            </>
+          ) : (
+            <>
+              {problem === undefined ? <progress max={1} value={part} aria-label={`Upload of ${path}`} /> : <span className="bad">{problem}</span>}
+              <IconButton
+                size="small"
+                label={`${problem === undefined ? "Cancel" : "Dismiss"} ${path}`}
+                icon={<X aria-hidden />}
+                onClick={() => uploads.drop(key)}
+              />
+            </>
+          )}
+        </li>
+      ))}
+    </ul>
   );
 }
 

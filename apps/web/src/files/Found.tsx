@@ -11,15 +11,37 @@ import { Button, IconButton } from "../ui/Button";
 import { Notice } from "../ui/Notice";
 import { Spinner } from "../ui/Page";
 
-/** A search for text in the files below a directory. */
+/** So many names are looked through. */
+const NAMES = 10_000;
+
+interface Match {
+  path: string;
+  line?: number;
+  text?: string;
+}
+
+async function inText(instance: string, path: string, query: string): Promise<{ matches: Match[]; about: string }> {
+  const params = { path: { id: instance }, query: { path, query, ignore_case: true } };
+  const { matches, truncated, files_searched } = await unwrap(api.GET("/api/instances/{id}/files/search", { params }));
+  const found = count(matches.length, "match", "matches");
+  return { matches, about: `${truncated ? "The first " : ""}${found} in ${count(files_searched, "file")}` };
+}
+
+async function inNames(instance: string, path: string, query: string): Promise<{ matches: Match[]; about: string }> {
+  const params = { path: { id: instance }, query: { path, recursive: true, limit: NAMES } };
+  const entries = await unwrap(api.GET("/api/instances/{id}/files", { params }));
+  const matches = entries.filter(({ name }) => name.toLowerCase().includes(query.toLowerCase()));
+  return { matches, about: `${count(matches.length, "match", "matches")} in ${entries.length === NAMES ? "the first " : ""}${count(entries.length, "name")}` };
+}
+
+/** A search for text in the files below a directory, or for their names. */
 export function Found({ instance, path, onClose }: { instance: string; path: string; onClose: () => void }) {
-  const [query, setQuery] = useState("");
+  const [{ query, names }, setWanted] = useState({ query: "", names: false });
   const field = useRef<HTMLInputElement>(null);
   useEffect(() => field.current?.focus(), []);
   const { data, error, isFetching } = useQuery({
-    queryKey: ["search", instance, path, query],
-    queryFn: () =>
-      unwrap(api.GET("/api/instances/{id}/files/search", { params: { path: { id: instance }, query: { path, query, ignore_case: true } } })),
+    queryKey: ["search", instance, path, query, names],
+    queryFn: () => (names ? inNames : inText)(instance, path, query),
     enabled: query !== "",
   });
   return (
@@ -29,10 +51,15 @@ export function Found({ instance, path, onClose }: { instance: string; path: str
         className="filters"
         onSubmit={(event) => {
           event.preventDefault();
-          setQuery(text(new FormData(event.currentTarget), "query"));
+          const form = new FormData(event.currentTarget);
+          setWanted({ query: text(form, "query"), names: form.get("where") === "names" });
         }}
       >
-        <input ref={field} type="search" name="query" aria-label="Text to look for" placeholder="Text in files below here" />
+        <input ref={field} type="search" name="query" aria-label="What to look for" placeholder="In files below here" />
+        <select name="where" aria-label="Where to look">
+          <option value="text">Text</option>
+          <option value="names">File names</option>
+        </select>
         <Button type="submit" size="small">
           Search
         </Button>
@@ -43,16 +70,16 @@ export function Found({ instance, path, onClose }: { instance: string; path: str
       {data && !isFetching && (
         <>
           <p className="soft" role="status">
-            {data.truncated ? "The first " : ""}
-            {count(data.matches.length, "match", "matches")} in {count(data.files_searched, "file")}
+            {data.about}
           </p>
           <ul>
             {data.matches.map((match, index) => (
               <li key={index}>
-                <Link to="/instances/$id/files" params={{ id: instance }} search={{ file: match.path }}>
-                  {match.path}:{match.line}
+                <Link to="/instances/$id/files" params={{ id: instance }} search={{ file: match.path, ...(match.line === undefined ? {} : { line: match.line }) }}>
+                  {match.path}
+                  {match.line !== undefined && `:${match.line}`}
                 </Link>
-                <code>{match.text.trim()}</code>
+                {match.text !== undefined && <code>{match.text.trim()}</code>}
               </li>
             ))}
           </ul>

@@ -1,3 +1,4 @@
+import { api, unwrap, type FileEntry } from "../api/client";
 import { ApiProblem, problemOf } from "../api/problem";
 
 /** The address of a file's bytes. */
@@ -20,11 +21,29 @@ export async function load(instance: string, path: string, signal: AbortSignal):
   return { blob: await response.blob(), etag: response.headers.get("etag") ?? "" };
 }
 
-/** Writes a text where the file still is what `etag` says (none: whatever it is), and returns its new `ETag`. */
-export async function save(instance: string, path: string, text: string, etag: string | undefined): Promise<string> {
-  const headers = { "content-type": "application/octet-stream", ...(etag ? { "if-match": etag } : {}) };
+/** What must be so for a file to be written (RFC 9110 §13.1). */
+export type Condition = { "if-match": string } | { "if-none-match": "*" } | Record<string, never>;
+
+/** Writes a text where `condition` holds, and returns its new `ETag`. */
+export async function save(instance: string, path: string, text: string, condition: Condition): Promise<string> {
+  const headers = { "content-type": "application/octet-stream", ...condition };
   const response = await reach(contentUrl(instance, path), { method: "PUT", headers, body: text });
   return response.headers.get("etag") ?? ((await response.json()) as { etag?: string | null }).etag ?? "";
+}
+
+/** Tells what a path names, or a link leads to. */
+export function stat(instance: string, path: string): Promise<FileEntry> {
+  const params = { path: { id: instance }, query: { path, follow: true } };
+  return unwrap(api.GET("/api/instances/{id}/files/stat", { params }));
+}
+
+/** Has the browser save what `url` gives, once it is known to be there: a refusal would be a page of its own. */
+export async function download(instance: string, path: string, url: string): Promise<void> {
+  await stat(instance, path);
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = "";
+  link.click();
 }
 
 async function reach(url: string, init: RequestInit): Promise<Response> {
@@ -37,11 +56,19 @@ async function reach(url: string, init: RequestInit): Promise<Response> {
 }
 
 /** Sends a file as it is, and tells how far it is (0 to 1); `fetch` cannot. */
-export function upload(instance: string, path: string, file: File, onProgress: (part: number) => void, signal: AbortSignal): Promise<void> {
+export function upload(
+  instance: string,
+  path: string,
+  file: File,
+  condition: Condition,
+  onProgress: (part: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     request.open("PUT", contentUrl(instance, path));
     request.setRequestHeader("content-type", "application/octet-stream");
+    for (const [name, value] of Object.entries(condition)) request.setRequestHeader(name, value);
     request.upload.onprogress = ({ loaded, total }) => onProgress(total === 0 ? 1 : loaded / total);
     request.onload = () => {
       if (request.status < 300) resolve();

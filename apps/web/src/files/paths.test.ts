@@ -1,10 +1,11 @@
 import { expect, it } from "vitest";
 
-import { join, lookOf, nameOf, parentOf, trail } from "./paths";
+import { join, lookOf, nameOf, numbered, parentOf, trail } from "./paths";
 
 it("paths are taken apart and put together", () => {
   expect(join("/workspace/", "a b")).toBe("/workspace/a b");
   expect([parentOf("/workspace/a/b"), nameOf("/workspace/a/b"), parentOf("/workspace")]).toEqual(["/workspace/a", "b", "/"]);
+  expect(["/a/b.txt", "/a.b/c", "/a/.env"].map((path) => numbered(path, 2))).toEqual(["/a/b (2).txt", "/a.b/c (2)", "/a/.env (2)"]);
   expect(trail("/workspace/a").map(({ path }) => path)).toEqual(["/workspace", "/workspace/a"]);
   expect(trail("/home/claw/x").map(({ path }) => path)).toEqual(["/home/claw", "/home/claw/x"]);
 });

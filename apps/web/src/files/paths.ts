@@ -13,6 +13,14 @@ export function nameOf(path: string): string {
   return path.slice(path.lastIndexOf("/") + 1);
 }
 
+/** Returns the path with a number before its ending: `/a/b.txt` is `/a/b (2).txt` then. */
+export function numbered(path: string, number: number): string {
+  const name = nameOf(path);
+  const dot = name.lastIndexOf(".");
+  const end = dot > 0 ? dot : name.length;
+  return join(parentOf(path), `${name.slice(0, end)} (${number})${name.slice(end)}`);
+}
+
 /** The directories above a path and itself, from the root that the instance gives away. */
 export function trail(path: string): { name: string; path: string }[] {
   const parts = path.split("/").filter(Boolean);
