@@ -23,7 +23,7 @@ export function Logs() {
   const [wanted, setWanted] = useState("");
   const filter = useDeferredValue(wanted.trim().toLowerCase());
   const isUp = instance.status === "ready" || instance.status === "starting";
-  const { data: lines, error } = useQuery({
+  const { data: lines, error, refetch } = useQuery({
     queryKey: ["logs", instance.id],
     queryFn: () =>
       unwrap(api.GET("/api/instances/{id}/logs", { params: { path: { id: instance.id }, query: { lines: LINES } } })),
@@ -50,7 +50,18 @@ export function Logs() {
         </Button>
         <Copy named label="Copy lines" text={(shown ?? []).map(({ at, line }) => `${at} ${line}`).join("\n")} />
       </div>
-      {error && isUp && <Notice kind="bad">{messageOf(error)}</Notice>}
+      {error && isUp && (
+        <Notice
+          kind="bad"
+          action={
+            <Button size="small" onClick={() => void refetch()}>
+              Try again
+            </Button>
+          }
+        >
+          {messageOf(error)}
+        </Notice>
+      )}
       {shown ? (
         shown.length === 0 ? (
           <Empty icon={<ScrollText />} title={filter ? "No line like that" : "Nothing written yet"} />

@@ -59,15 +59,26 @@ function General() {
   const instance = useInstance();
   const change = useChange();
   const say = useToast();
+  // What is being typed stays, whatever happens to the instance meanwhile.
+  const [name, setName] = useState<string | null>(null);
   const { busy, submit, fields, general } = useSubmit(async (form: FormData) => {
     await change({ name: text(form, "name") });
+    setName(null);
     say({ text: "Saved." });
   });
   return (
     <Section title="General">
       {general}
-      <form onSubmit={withFields(submit)} noValidate key={instance.updated_at}>
-        <Field label="Name" name="name" defaultValue={instance.name} maxLength={64} required error={fields["name"]} />
+      <form onSubmit={withFields(submit)} noValidate>
+        <Field
+          label="Name"
+          name="name"
+          value={name ?? instance.name}
+          onChange={({ target }) => setName(target.value)}
+          maxLength={64}
+          required
+          error={fields["name"]}
+        />
         <footer>
           <Button kind="primary" type="submit" busy={busy}>
             Save
@@ -81,9 +92,15 @@ function General() {
 function Environment() {
   const change = useChange();
   const say = useToast();
-  const { busy, submit, fields, general } = useSubmit(async (form: FormData) => {
-    await change({ env: parseEnvironment(text(form, "env")) });
+  const [emptying, setEmptying] = useState(false);
+  const replace = async (env: Record<string, string>) => {
+    await change({ env });
     say({ text: "Saved. It takes effect at the next start." });
+  };
+  const { busy, submit, fields, general } = useSubmit(async (form: FormData) => {
+    const env = parseEnvironment(text(form, "env"));
+    if (Object.keys(env).length === 0) setEmptying(true);
+    else await replace(env);
   });
   return (
     <Section title="Environment">
@@ -106,6 +123,9 @@ function Environment() {
           </Button>
         </footer>
       </form>
+      <Confirm open={emptying} onOpenChange={setEmptying} title="Remove all variables?" action="Remove all" onConfirm={() => replace({})}>
+        <p>You gave none, so the environment will be empty. What is in it now cannot be got back.</p>
+      </Confirm>
     </Section>
   );
 }

@@ -31,8 +31,7 @@ export function useVerbs(instance: Instance) {
 
   const undo = async (): Promise<void> => {
     try {
-      await restored(instance.id);
-      if (instance.desired === "running") await unwrap(api.POST("/api/instances/{id}/start", { params: { path } }));
+      await bringBack(instance.id, instance.desired === "running");
       say({ text: `${instance.name} is back.` });
     } catch (error) {
       say({ kind: "bad", text: messageOf(error) });
@@ -57,17 +56,18 @@ export function useVerbs(instance: Instance) {
   return { run, remove, asked };
 }
 
-/** A deletion that is under way is waited for: it cannot be cut in upon. */
-async function restored(id: string): Promise<void> {
+/** Undoes a deletion and starts the instance. A deletion that is under way is waited for: it cannot be cut in upon. */
+export async function bringBack(id: string, start: boolean): Promise<void> {
   const params = { path: { id }, query: { wait: WAIT_SECONDS } };
   for (let attempt = 0; ; attempt += 1) {
     try {
       await unwrap(api.POST("/api/instances/{id}/restore", { params }));
-      return;
+      break;
     } catch (error) {
       const isBusy = error instanceof ApiProblem && error.status === 409 && error.retryAfter !== undefined;
       if (!isBusy || attempt > WAIT_SECONDS) throw error;
       await new Promise((resolve) => setTimeout(resolve, 1_000));
     }
   }
+  if (start) await unwrap(api.POST("/api/instances/{id}/start", { params: { path: { id } } }));
 }
