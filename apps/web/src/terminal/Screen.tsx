@@ -4,9 +4,16 @@ import { FitAddon } from "@xterm/addon-fit";
 import { SearchAddon } from "@xterm/addon-search";
 import { Terminal } from "@xterm/xterm";
 import { ChevronDown, ChevronUp, X } from "lucide-react";
-import { useEffect, useRef, useState, type ReactNode } from "react";
+import { useEffect, useImperativeHandle, useRef, useState, type ReactNode, type Ref } from "react";
 
-import { IconButton } from "../ui/Button";
+import { messageOf } from "../api/problem";
+import { copyText, pastedText } from "../lib/plainHttp";
+import { exactly } from "../pages/SignIn";
+import { Button, IconButton } from "../ui/Button";
+import { Dialog } from "../ui/Dialog";
+import { TextField } from "../ui/Field";
+import { useToast } from "../ui/toast";
+import { KEYS, sequenceOf, withCtrl } from "./keys";
 import { Link, type Ended } from "./link";
 
 const THEME = {
@@ -33,11 +40,19 @@ const THEME = {
   brightWhite: "#ffffff",
 };
 
+/** What the bar above does to the screen. */
+export interface Controls {
+  find: () => void;
+  copy: () => void;
+  paste: () => void;
+}
+
 interface Props {
   instance: string;
-  /** To attach to; none: a new one. */
+  /** To attach to; none: a new one. Another one needs another screen. */
   session: string | undefined;
   fontSize: number;
+  controls: Ref<Controls>;
   onBegun: (id: string) => void;
   onEnded: () => void;
   /** What to do after its end. */
@@ -45,15 +60,46 @@ interface Props {
 }
 
 /** One terminal on the page, and its socket. */
-export function Screen({ instance, session, fontSize, onBegun, onEnded, again }: Props) {
+export function Screen({ instance, session, fontSize, controls, onBegun, onEnded, again }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const terminal = useRef<{ xterm: Terminal; fit: FitAddon; search: SearchAddon } | null>(null);
   const [state, setState] = useState<"live" | "lost" | Ended>("live");
   const [searching, setSearching] = useState(false);
+  const [pasting, setPasting] = useState(false);
+  const [ctrl, setCtrl] = useState(false);
+  // A new one gets its id while it is shown.
+  const [first] = useState(session);
+  const say = useToast();
   // What happens later is told to whoever listens then.
-  const told = useRef({ onBegun, onEnded });
+  const typed = (text: string) => {
+    // A held Ctrl goes with one key.
+    setCtrl(false);
+    return ctrl ? withCtrl(text) : text;
+  };
+  const copy = () => {
+    const xterm = terminal.current?.xterm;
+    if (!xterm?.hasSelection()) return say({ text: "Select something first." });
+    void copyText(xterm.getSelection())
+      .then(
+        () => say({ text: "Copied." }),
+        (error: unknown) => say({ kind: "bad", text: messageOf(error) }),
+      )
+      .finally(() => xterm.focus());
+  };
+  const paste = async () => {
+    const text = await pastedText();
+    if (text === undefined) setPasting(true);
+    else terminal.current?.xterm.paste(text);
+    terminal.current?.xterm.focus();
+  };
+  const press = (key: string) => {
+    const xterm = terminal.current?.xterm;
+    xterm?.input(sequenceOf(key, xterm.modes.applicationCursorKeysMode));
+  };
+  useImperativeHandle(controls, () => ({ find: () => setSearching(true), copy, paste: () => void paste() }));
+  const told = useRef({ onBegun, onEnded, typed, copy });
   useEffect(() => {
-    told.current = { onBegun, onEnded };
+    told.current = { onBegun, onEnded, typed, copy };
   });
 
   useEffect(() => {
@@ -72,18 +118,19 @@ export function Screen({ instance, session, fontSize, onBegun, onEnded, again }:
     terminal.current = { xterm, fit, search };
     fit.fit();
     if (matchMedia("(pointer: fine)").matches) xterm.focus();
-    const link = new Link(instance, session, xterm, {
+    const link = new Link(instance, first, xterm, {
       onBegun: (id) => told.current.onBegun(id),
       onState: (next) => {
         setState(next);
         if (typeof next === "object") told.current.onEnded();
       },
+      onTyped: (text) => told.current.typed(text),
     });
     xterm.attachCustomKeyEventHandler((event) => {
       if (event.type !== "keydown" || !event.ctrlKey || !event.shiftKey) return true;
       if (event.code === "KeyC" && xterm.hasSelection()) {
         event.preventDefault();
-        void navigator.clipboard.writeText(xterm.getSelection());
+        told.current.copy();
         return false;
       }
       if (event.code === "KeyF") {
@@ -101,32 +148,61 @@ export function Screen({ instance, session, fontSize, onBegun, onEnded, again }:
       xterm.dispose();
       terminal.current = null;
     };
-  }, [instance, session]);
+  }, [instance, first]);
 
   useEffect(() => {
     if (!terminal.current) return;
     terminal.current.xterm.options.fontSize = fontSize;
     terminal.current.fit.fit();
-  }, [fontSize, instance, session]);
+  }, [fontSize, instance, first]);
 
   return (
-    <div className="screen">
-      <div className="xterm-box" ref={box} />
-      {searching && <Search find={(text, back) => seek(terminal.current?.search, text, back)} onClose={() => setSearching(false)} />}
-      {state !== "live" && (
-        <div className="over" role="status">
-          {state === "lost" ? (
-            <>
-              <span className="ring" aria-hidden /> Reconnecting. What runs goes on.
-            </>
-          ) : (
-            <>
-              {state.text} {again}
-            </>
-          )}
-        </div>
-      )}
-    </div>
+    <>
+      <div className="screen">
+        <div className="xterm-box" ref={box} />
+        {searching && <Search find={(text, back) => seek(terminal.current?.search, text, back)} onClose={() => setSearching(false)} />}
+        {state !== "live" && (
+          <div className="over" role="status">
+            {state === "lost" ? (
+              <>
+                <span className="ring" aria-hidden /> Reconnecting. What runs goes on.
+              </>
+            ) : (
+              <>
+                {state.text} {again}
+              </>
+            )}
+          </div>
+        )}
+      </div>
+      {/* Pressed without taking the focus: a phone would put its keyboard away. */}
+      <div className="bar keys touch" role="toolbar" aria-label="Keys">
+        <Button size="small" aria-pressed={ctrl} onMouseDown={(event) => event.preventDefault()} onClick={() => setCtrl(!ctrl)}>
+          Ctrl
+        </Button>
+        {KEYS.map(([name, key]) => (
+          <Button key={key} size="small" aria-label={key} onMouseDown={(event) => event.preventDefault()} onClick={() => press(key)}>
+            {name}
+          </Button>
+        ))}
+      </div>
+      <Dialog open={pasting} onOpenChange={setPasting} title="Paste" description="This browser does not give its clipboard to the page: paste here.">
+        <form
+          onSubmit={(event) => {
+            event.preventDefault();
+            terminal.current?.xterm.paste(exactly(new FormData(event.currentTarget), "text"));
+            setPasting(false);
+          }}
+        >
+          <TextField label="Text" name="text" rows={6} />
+          <footer>
+            <Button kind="primary" type="submit">
+              Paste
+            </Button>
+          </footer>
+        </form>
+      </Dialog>
+    </>
   );
 }
 

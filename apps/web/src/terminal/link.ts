@@ -1,5 +1,7 @@
 import type { Terminal } from "@xterm/xterm";
 
+import { endOf, LONGEST_WAIT_MS, SHORTEST_WAIT_MS } from "../lib/socket";
+
 export interface Ended {
   text: string;
 }
@@ -7,6 +9,8 @@ export interface Ended {
 interface Heard {
   onBegun: (id: string) => void;
   onState: (state: "live" | "lost" | Ended) => void;
+  /** Returns what is sent of what was typed. */
+  onTyped: (text: string) => string;
 }
 
 type Frame =
@@ -15,10 +19,6 @@ type Frame =
   | { type: "exit"; code?: number | null; signal?: string | null }
   | { type: "error"; message: string };
 
-const SHORTEST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 10_000;
-/** The end, for a reason that coming back does not mend. */
-const FINAL = [1000, 1008, 4401, 4403, 4404];
 
 /**
  * The socket of a terminal (docs/guides/terminal.md): binary frames are bytes of the PTY, text frames are JSON. A lost one is
@@ -43,7 +43,7 @@ export class Link {
     this.#terminal = terminal;
     this.#heard = heard;
     const encoder = new TextEncoder();
-    terminal.onData((text) => this.#send(encoder.encode(text)));
+    terminal.onData((text) => this.#send(encoder.encode(heard.onTyped(text))));
     terminal.onBinary((text) => this.#send(Uint8Array.from(text, (it) => it.charCodeAt(0))));
     terminal.onResize(({ cols, rows }) => this.#send(JSON.stringify({ type: "resize", cols, rows })));
     // React mounts twice while developing: only what stays opens a terminal.
@@ -115,9 +115,10 @@ export class Link {
 
   #closed(code: number, reason: string): void {
     if (this.#isOver) return;
-    if (FINAL.includes(code)) {
+    const end = endOf(code, reason, "This terminal is gone.");
+    if (end !== undefined) {
       this.#isOver = true;
-      this.#heard.onState({ text: reason === "" ? "This terminal is gone." : `Closed: ${reason}.` });
+      this.#heard.onState({ text: end });
       return;
     }
     this.#heard.onState("lost");
