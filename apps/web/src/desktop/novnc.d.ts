@@ -1,7 +1,7 @@
 /** The part of noVNC that is used here (its docs/API.md). */
 declare module "@novnc/novnc" {
   export default class RFB extends EventTarget {
-    constructor(target: Element, url: string, options?: { shared?: boolean; wsProtocols?: string[] });
+    constructor(target: Element, channel: WebSocket, options?: { shared?: boolean; wsProtocols?: string[] });
     viewOnly: boolean;
     scaleViewport: boolean;
     resizeSession: boolean;

@@ -1,6 +1,6 @@
 import { X } from "lucide-react";
 import { AlertDialog, Dialog as Radix } from "radix-ui";
-import { useState, type ReactNode } from "react";
+import { useState, type ReactNode, type RefObject } from "react";
 
 import { messageOf } from "../api/problem";
 import { Button, IconButton } from "./Button";
@@ -14,6 +14,7 @@ export function Dialog({
   description,
   children,
   wide = false,
+  container,
 }: {
   open: boolean;
   onOpenChange: (open: boolean) => void;
@@ -21,10 +22,12 @@ export function Dialog({
   description?: ReactNode;
   children: ReactNode;
   wide?: boolean;
+  /** What it is part of where that may fill the screen, which shows nothing else then; else the page. */
+  container?: RefObject<HTMLElement | null>;
 }) {
   return (
     <Radix.Root open={open} onOpenChange={onOpenChange}>
-      <Radix.Portal>
+      <Radix.Portal container={container?.current}>
         <Radix.Overlay className="overlay" />
         <Radix.Content className={wide ? "dialog wide" : "dialog"} {...(description ? {} : { "aria-describedby": undefined })}>
           <header>
