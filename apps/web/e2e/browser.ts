@@ -46,6 +46,7 @@ export class Visitor {
       colorScheme: dark ? "dark" : "light",
       // What fades in is looked at when it is there.
       reducedMotion: "reduce",
+      hasTouch: viewport === PHONE,
       permissions: ["clipboard-read", "clipboard-write"],
     });
     context.setDefaultTimeout(PATIENCE_MS);

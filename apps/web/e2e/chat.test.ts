@@ -66,6 +66,24 @@ test("an answer that is not whole says so, also later", async () => {
   await page.getByText("This answer was interrupted and is not whole.").waitFor();
 });
 
+test("what was not sent waits for another try, and what failed is asked again", async () => {
+  const { page } = ada;
+  await page.route("**/chat/stream", (route) => route.fulfill({ status: 422, json: { message: "Not today." } }));
+  await ada.ask("keep this");
+  await page.getByText("Not sent. Not today.").waitFor();
+  await page.getByRole("link", { name: "Logs" }).click();
+  await page.getByRole("link", { name: "Chat" }).click();
+  await page.getByText("Not sent. Not today.").waitFor();
+  await page.reload();
+  await page.getByText("Not sent. Not today.").waitFor();
+  await page.unroute("**/chat/stream");
+  await page.getByRole("button", { name: "Send again" }).click();
+  await answer().getByText("You said: keep this").waitFor();
+  assert.equal(await page.getByRole("article", { name: "You" }).getByText("keep this").count(), 1);
+  await page.getByText("This answer failed.").getByRole("button", { name: "Ask again" }).click();
+  await page.getByText("This answer failed.").nth(1).waitFor();
+});
+
 test("what an agent writes runs nothing and calls nobody", async () => {
   const { page } = ada;
   await ada.ask("evil please");

@@ -63,10 +63,14 @@ test("an instance is created, stopped, started, deleted and brought back", async
   await card.getByText("Ready").waitFor();
 
   await page.getByRole("link", { name: "Settings" }).click();
+  await page.waitForFunction(() => document.activeElement?.matches("h1") && document.title === "Settings · research · Reef");
   await page.getByLabel("Name").fill("research 2");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByRole("heading", { name: "research 2", level: 1 }).waitFor();
   await other.getByRole("link", { name: "research 2" }).waitFor();
+  await page.getByRole("button", { name: "Replace environment" }).click();
+  await page.getByRole("heading", { name: "Remove all variables?" }).waitFor();
+  await page.getByRole("button", { name: "Cancel" }).click();
   await page.getByLabel("Variables").fill("NOT A LINE");
   await page.getByRole("button", { name: "Replace environment" }).click();
   await page.getByText("Line 1 is not of the form NAME=value.").waitFor();
