@@ -108,7 +108,7 @@ export function ChatPage() {
               void deliver(session, message);
             }}
             onDiscard={(message) => session && change(session, message.key, null)}
-            isAway={!isUp && !transcript && named !== NEW}
+            isAway={!isUp && !transcript && named !== NEW && sessions?.length !== 0}
             onAsk={isUp && origin == null ? ask : undefined}
           />
         )}

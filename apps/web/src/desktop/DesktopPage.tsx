@@ -212,7 +212,7 @@ function Workplace({ instance }: { instance: string }) {
             </Button>
           ))}
           {KEYS.map(([name, keysym, code]) => (
-            <Button key={name} size="small" aria-label={code} onClick={() => press(keysym, code)}>
+            <Button key={name} size="small" aria-label={name.length > 1 ? undefined : code} onClick={() => press(keysym, code)}>
               {name}
             </Button>
           ))}

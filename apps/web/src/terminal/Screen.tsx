@@ -181,7 +181,7 @@ export function Screen({ instance, session, fontSize, controls, onBegun, onEnded
           Ctrl
         </Button>
         {KEYS.map(([name, key]) => (
-          <Button key={key} size="small" aria-label={key} onMouseDown={(event) => event.preventDefault()} onClick={() => press(key)}>
+          <Button key={key} size="small" aria-label={name.length > 1 ? undefined : key} onMouseDown={(event) => event.preventDefault()} onClick={() => press(key)}>
             {name}
           </Button>
         ))}
