@@ -118,7 +118,7 @@ both_engines! {
         drop(terminal);
         let refused = ada.post(&path("/chat"), json!({"message": "hi"})).await;
         let error = refused.expect_error(409, "INSTANCE_NOT_READY");
-        assert_eq!(error["details"]["status_reason"], "correct openclaw.json");
+        assert_eq!(error["error"]["details"]["status_reason"], "correct openclaw.json");
 
         // One that drains is no door to come to, nor is one that is gone.
         platform.runtime().set_phase(id, DoorPhase::Ready, None);
