@@ -37,7 +37,9 @@ pub(crate) use log::Activity;
 
 use foreign::Foreign;
 use inbox::Inbox;
-use log::{AcceptError, Accepted, CancelRequest, KEEP, KEEP_LESS, Log, LogError, NewTurn, OpenTurn};
+use log::{
+    AcceptError, Accepted, CancelRequest, Fingerprint, KEEP, KEEP_LESS, Log, LogError, NewTurn, OpenTurn,
+};
 
 /// What the warm-up turn says; the model relay answers requests with this text by itself.
 pub(crate) const WARM_UP_MESSAGE: &str = "reef-warm-up: answer with the single word ready";
@@ -248,35 +250,79 @@ impl Chat {
         Ok(())
     }
 
-    /// Takes a turn into the log and sees that it is run. Spawned: a client that goes away leaves no half of it.
+    /// Does something to its end, even where its client goes away: the log, and what the engine knows of it, change
+    /// together.
+    async fn whole<T, F>(self: &Arc<Self>, change: impl FnOnce(Arc<Self>) -> F) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let changing = tokio::spawn(change(Arc::clone(self)));
+        changing.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    /// Takes a turn into the log and sees that it is run.
     async fn accept(self: &Arc<Self>, new: NewTurn) -> Result<Accepted<OpenTurn>, AcceptError> {
-        let chat = Arc::clone(self);
-        let accepting = tokio::spawn(async move {
+        self.whole(async move |chat| {
             let accepted = chat.log.accept(new).await?;
             if let Accepted::New(turn) = &accepted {
                 chat.wake(turn.session_id, turn.key.clone());
             }
             Ok(accepted)
-        });
-        accepting.await.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        })
+        .await
     }
 
     /// Asks for a turn's end; `false` when there is no such turn.
     async fn cancel(self: &Arc<Self>, turn: TurnId) -> Result<bool, LogError> {
-        Ok(match self.log.request_cancel(turn).await? {
-            None => false,
-            Some(CancelRequest::Ended) => true,
-            Some(CancelRequest::Running(session)) => {
-                if let Some(worker) = self.worker(session) {
-                    worker.cancel.notify_one();
+        self.whole(async move |chat| {
+            Ok(match chat.log.request_cancel(turn).await? {
+                None => false,
+                Some(CancelRequest::Ended) => true,
+                Some(CancelRequest::Running(session)) => {
+                    if let Some(worker) = chat.worker(session) {
+                        worker.cancel.notify_one();
+                    }
+                    true
                 }
-                true
-            }
+            })
         })
+        .await
+    }
+
+    /// Makes a session.
+    async fn create_session(
+        self: &Arc<Self>,
+        title: String,
+        fingerprint: Option<Fingerprint>,
+    ) -> Result<Accepted<ChatSessionId>, AcceptError> {
+        self.whole(async move |chat| chat.log.create_session(&title, fingerprint.as_ref()).await).await
+    }
+
+    /// Names a session; `false` when there is none.
+    async fn rename_session(
+        self: &Arc<Self>,
+        session: ChatSessionId,
+        title: String,
+    ) -> Result<bool, LogError> {
+        self.whole(async move |chat| chat.log.rename_session(session, &title).await).await
     }
 
     /// Deletes a session here and in the gateway, where it may have to wait for the next connection.
     async fn delete_session(self: &Arc<Self>, session: ChatSessionId) -> Result<bool, LogError> {
+        self.whole(async move |chat| {
+            chat.end_turns(session).await?;
+            let is_deleted = chat.log.delete_session(session).await?;
+            if is_deleted {
+                tokio::spawn(async move { link::forget_deleted(&chat).await });
+            }
+            Ok(is_deleted)
+        })
+        .await
+    }
+
+    /// Cancels the turns of a session, and waits a moment for the end of the one that runs.
+    async fn end_turns(self: &Arc<Self>, session: ChatSessionId) -> Result<(), LogError> {
         while let Some(turn) = self.log.next_turn(session).await? {
             self.cancel(turn.id).await?;
             let mut activity = self.log.activity();
@@ -292,12 +338,7 @@ impl Chat {
                 break;
             }
         }
-        let is_deleted = self.log.delete_session(session).await?;
-        if is_deleted {
-            let chat = Arc::clone(self);
-            tokio::spawn(async move { link::forget_deleted(&chat).await });
-        }
-        Ok(is_deleted)
+        Ok(())
     }
 
     fn worker(&self, session: ChatSessionId) -> Option<Arc<Worker>> {

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     AcceptError, Activity, Draft, End, Entry, Fingerprint, LIVE_BYTES, Live, Log, LogError, OpenTurn,
-    StoredRequest, USED_BYTES, Writer, entry_of, signed, unsigned,
+    StoredRequest, USED_BYTES, Writer, active_turns, entry_of, last_id, signed, unsigned,
 };
 
 /// How long an `Idempotency-Key` is remembered.
@@ -23,7 +23,7 @@ impl Log {
     pub(super) async fn begin(&self) -> Result<Batch, LogError> {
         let mut writer = Arc::clone(&self.writer).lock_owned().await;
         if writer.is_open {
-            sqlx::raw_sql("ROLLBACK").execute(&mut writer.conn).await.ok();
+            self.recover(&mut writer).await?;
         }
         writer.is_open = true;
         sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer.conn).await?;
@@ -38,6 +38,22 @@ impl Log {
         })
     }
 
+    /// Ends a transaction that was left open; where its owner was dropped in a commit, that may have come through.
+    async fn recover(&self, writer: &mut Writer) -> Result<(), LogError> {
+        // Fails where there is none any more.
+        sqlx::raw_sql("ROLLBACK").execute(&mut writer.conn).await.ok();
+        let last_id = last_id(&mut writer.conn).await?;
+        let active_turns = active_turns(&mut writer.conn).await?;
+        writer.is_open = false;
+        self.activity.send_if_modified(|activity| {
+            std::mem::replace(&mut activity.active_turns, active_turns) != active_turns
+        });
+        if std::mem::replace(&mut writer.last_id, last_id) != last_id {
+            self.send_to_log();
+        }
+        Ok(())
+    }
+
     pub(super) async fn commit(&self, mut batch: Batch) -> Result<(), LogError> {
         sqlx::raw_sql("COMMIT").execute(batch.conn()).await?;
         batch.writer.is_open = false;
@@ -45,7 +61,7 @@ impl Log {
         // Still under the writer's lock: published in the order of the ids.
         for (session, entry) in batch.made.drain(..) {
             let is_large = entry.data.len() > LIVE_BYTES;
-            self.publish(session, if is_large { Live::Large } else { Live::Event(Arc::new(entry)) });
+            self.publish(session, if is_large { Live::Unheld } else { Live::Event(Arc::new(entry)) });
         }
         self.activity
             .send_if_modified(|activity| std::mem::replace(activity, batch.activity) != batch.activity);

@@ -132,8 +132,8 @@ pub(super) struct End {
 pub(super) enum Live {
     /// A committed event.
     Event(Arc<Entry>),
-    /// A committed event that is too large to be held here.
-    Large,
+    /// Something committed that is not held here: too large, or by a writer that did not live to tell.
+    Unheld,
     /// The turn's next event cannot be written at present.
     Stuck(TurnId),
 }
@@ -152,7 +152,7 @@ pub(super) struct Log {
 struct Writer {
     conn: SqliteConnection,
     last_id: u64,
-    /// A transaction was begun and neither committed nor rolled back: its owner was dropped.
+    /// A transaction was begun, and nobody has seen it committed or rolled back: its owner was dropped.
     is_open: bool,
 }
 
@@ -180,24 +180,13 @@ impl Log {
         sqlx::raw_sql(AssertSqlSafe(format!("PRAGMA max_page_count = {most_pages}")))
             .execute(&mut conn)
             .await?;
-        let last_id: i64 =
-            sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
-                .fetch_one(&mut conn)
-                .await?;
-        let active: i64 =
-            sqlx::query_scalar("SELECT COUNT(*) FROM turns WHERE status IN ('queued', 'running')")
-                .fetch_one(&mut conn)
-                .await?;
+        let last_id = last_id(&mut conn).await?;
+        let active_turns = active_turns(&mut conn).await?;
         let reader =
             SqlitePoolOptions::new().max_connections(4).connect_with(options.read_only(true)).await?;
-        let activity =
-            Activity { active_turns: u32::try_from(active).unwrap_or(u32::MAX), last_active_at: None };
+        let activity = Activity { active_turns, last_active_at: None };
         Ok(Self {
-            writer: Arc::new(tokio::sync::Mutex::new(Writer {
-                conn,
-                last_id: unsigned(last_id),
-                is_open: false,
-            })),
+            writer: Arc::new(tokio::sync::Mutex::new(Writer { conn, last_id, is_open: false })),
             reader,
             followers: Mutex::default(),
             activity: watch::Sender::new(activity),
@@ -236,10 +225,33 @@ impl Log {
         }
     }
 
+    /// Has all live followers look into the log.
+    fn send_to_log(&self) {
+        for sender in self.followers.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            // Nobody may be there.
+            let _ = sender.send(Live::Unheld);
+        }
+    }
+
     /// Ends the streams of a deleted session.
     fn hang_up(&self, session: ChatSessionId) {
         self.followers.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
+}
+
+async fn last_id(conn: &mut SqliteConnection) -> Result<u64, LogError> {
+    let last_id: i64 =
+        sqlx::query_scalar("SELECT COALESCE(MAX(seq), 0) FROM sqlite_sequence WHERE name = 'events'")
+            .fetch_one(conn)
+            .await?;
+    Ok(unsigned(last_id))
+}
+
+async fn active_turns(conn: &mut SqliteConnection) -> Result<u32, LogError> {
+    let active: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM turns WHERE status IN ('queued', 'running')")
+        .fetch_one(conn)
+        .await?;
+    Ok(u32::try_from(active).unwrap_or(u32::MAX))
 }
 
 /// Reads a word of the `origin` columns.
@@ -278,9 +290,57 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
     use reef_model::SystemClock;
 
     use super::*;
+
+    /// Polls until the future is ready, or drops it where it waits for this time.
+    async fn drop_at<T>(wait: u32, future: impl Future<Output = T>) -> Option<T> {
+        let (mut future, mut waits) = (pin!(future), 0);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Some(value)),
+            Poll::Pending if waits == wait => Poll::Ready(None),
+            Poll::Pending => {
+                waits += 1;
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_is_dropped_anywhere_leaves_a_log_that_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::open(&dir.path().join("chat.db"), Arc::new(SystemClock), 1 << 30).await.unwrap();
+        let accept = async || {
+            let request = StoredRequest { message: "hello".into(), attachments: Vec::new() };
+            let new = NewTurn { session: None, request, fingerprint: None };
+            let Accepted::New(turn) = log.accept(new).await.unwrap() else { unreachable!() };
+            turn
+        };
+        let mut live = log.follow(accept().await.session_id);
+        let mut has_come_through = false;
+        for wait in 0.. {
+            let turn = accept().await;
+            let is_done = drop_at(wait, log.request_cancel(turn.id)).await.is_some();
+            while live.try_recv().is_ok() {}
+            // Fails with an id that is taken.
+            accept().await;
+            let is_cancelled = log.turn(turn.id).await.unwrap().unwrap().status == TurnStatus::Cancelled;
+            let open = wait + 3 - u32::from(is_cancelled);
+            assert_eq!(log.activity().borrow().active_turns, open, "dropped after {wait} waits");
+            let is_sent_to_log = matches!(live.try_recv(), Ok(Live::Unheld));
+            assert_eq!(is_sent_to_log, is_cancelled && !is_done, "dropped after {wait} waits");
+            has_come_through |= is_sent_to_log;
+            log.request_cancel(turn.id).await.unwrap();
+            if is_done {
+                break;
+            }
+        }
+        assert!(has_come_through, "no commit was made whose owner was gone");
+    }
 
     #[tokio::test]
     async fn an_older_file_is_brought_up_to_date_in_place() {

@@ -102,7 +102,7 @@ pub(super) fn follow(chat: Arc<Chat>, filter: Filter) -> impl Stream<Item = Resu
                         return;
                     }
                     Ok(Live::Stuck(_)) => {}
-                    Ok(Live::Large) | Err(RecvError::Lagged(_)) => break,
+                    Ok(Live::Unheld) | Err(RecvError::Lagged(_)) => break,
                     // The session was deleted.
                     Err(RecvError::Closed) => return,
                 }

@@ -49,7 +49,7 @@ pub(super) async fn create(
         return Err(Problem::field("title", "must be at most 200 characters"));
     }
     let fingerprint = fingerprint(&headers, "sessions", &body.bytes)?;
-    let (id, is_replay) = match chat.log.create_session(title.trim(), fingerprint.as_ref()).await? {
+    let (id, is_replay) = match chat.create_session(title.trim().to_owned(), fingerprint).await? {
         Accepted::New(id) => (id, false),
         Accepted::Replayed(id) => (ChatSessionId::from_uuid(id), true),
     };
@@ -81,7 +81,7 @@ pub(super) async fn rename(
     if chat.log.session(id).await?.is_some_and(|session| session.origin.is_some()) {
         return Err(Problem::foreign_session());
     }
-    chat.log.rename_session(id, title).await?;
+    chat.rename_session(id, title.to_owned()).await?;
     let session = chat.log.session(id).await?.ok_or_else(Problem::no_session)?;
     Ok(Json(session).into_response())
 }

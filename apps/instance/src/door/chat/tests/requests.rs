@@ -236,6 +236,32 @@ async fn sessions_are_listed_named_and_deleted_in_the_gateway_too() {
 }
 
 #[tokio::test]
+async fn what_a_client_asked_for_is_done_although_it_leaves() {
+    let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
+    let door = door(&dir, &fake).await;
+    let (_, session) = door.json("POST", "/chat/sessions", json!({ "title": "one" })).await;
+    let path = format!("/chat/sessions/{}", session["id"].as_str().unwrap());
+    let mut events = door.stream(say("first")).await;
+    fake.next_send().await;
+    let mut waiting = door.stream(say("second")).await;
+    let turn = turn_of(&next(&mut waiting).await);
+    let leave = async |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let mut answer = Arc::clone(door.chat()).router().oneshot(request);
+        door.runtime
+            .as_ref()
+            .unwrap()
+            .spawn(async move { futures_util::poll!(&mut answer).is_pending() })
+            .await
+    };
+    assert!(leave("POST", &format!("/chat/turns/{turn}/cancel")).await.unwrap());
+    until(&mut waiting, "turn.cancelled").await;
+    assert!(leave("DELETE", &path).await.unwrap());
+    until(&mut events, "turn.cancelled").await;
+    assert!(events.next().await.is_none(), "the session goes, too");
+}
+
+#[tokio::test]
 async fn messages_are_paged_both_ways() {
     let (dir, fake) = (tempfile::tempdir().unwrap(), Fake::new());
     let door = door(&dir, &fake).await;
