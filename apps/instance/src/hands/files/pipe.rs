@@ -17,6 +17,11 @@ impl Pipe {
         Self(fd.into())
     }
 
+    /// Returns another descriptor of the same end.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
     /// Says whether nobody reads the other end any more.
     pub(super) fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(&self.0, PollFlags::empty())];

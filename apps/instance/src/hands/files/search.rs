@@ -46,6 +46,10 @@ const TOP: &str = "/";
 
 /// Writes matches to `pipe`. Binary files, links and special files are left out.
 pub(super) fn search(roots: &Roots, search: &Search, pipe: Pipe) -> Result<Reply, Failure> {
+    search_until(Instant::now() + TIME_LIMIT, roots, search, pipe)
+}
+
+fn search_until(until: Instant, roots: &Roots, search: &Search, pipe: Pipe) -> Result<Reply, Failure> {
     let place = roots.place(&search.path)?;
     let matcher = matcher(search)?;
     let globs = globs(search.glob.as_deref())?;
@@ -59,9 +63,9 @@ pub(super) fn search(roots: &Roots, search: &Search, pipe: Pipe) -> Result<Reply
             .heap_limit(Some(MAX_LINE))
             .binary_detection(BinaryDetection::quit(0))
             .build(),
+        limits: Limits { until, pipe: pipe.try_clone().map_err(|error| place.failure(error))? },
         lines: Lines::new(pipe),
         left: search.limit,
-        until: Instant::now() + TIME_LIMIT,
         files: 0,
         is_cut: false,
     };
@@ -105,8 +109,8 @@ struct Run<'a> {
     matcher: RegexMatcher,
     searcher: Searcher,
     lines: Lines,
+    limits: Limits,
     left: u32,
-    until: Instant,
     files: u64,
     is_cut: bool,
 }
@@ -140,11 +144,8 @@ impl Run<'_> {
             } else if kind(&item.stat) == FileKind::File && size(&item.stat) <= MAX_FILE {
                 self.item(&item)?;
             }
-            if self.is_cut || self.lines.pipe().is_closed() {
-                break;
-            }
-            if Instant::now() >= self.until {
-                self.is_cut = true;
+            self.is_cut |= self.limits.is_late();
+            if self.is_cut || self.limits.is_unread() {
                 break;
             }
         }
@@ -170,9 +171,46 @@ impl Run<'_> {
             is_cut: &mut self.is_cut,
             is_broken: None,
         };
+        let mut content = Content { file, limits: &self.limits, is_late: false };
         // A line that is too long, or a file that cannot be read, is no error of the search.
-        let _ = self.searcher.search_file(&self.matcher, &file, &mut found);
-        found.is_broken.map_or(Ok(()), Err)
+        let _ = self.searcher.search_reader(&self.matcher, &mut content, &mut found);
+        let is_broken = found.is_broken;
+        self.is_cut |= content.is_late;
+        is_broken.map_or(Ok(()), Err)
+    }
+}
+
+/// When a search ends, whatever is left.
+struct Limits {
+    until: Instant,
+    /// Where the matches go.
+    pipe: Pipe,
+}
+
+impl Limits {
+    fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    fn is_unread(&self) -> bool {
+        self.pipe.is_closed()
+    }
+}
+
+/// A file that cannot be read any further once the search is to end.
+struct Content<'a> {
+    file: File,
+    limits: &'a Limits,
+    is_late: bool,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.is_late = self.limits.is_late();
+        if self.is_late || self.limits.is_unread() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.file.read(buf)
     }
 }
 
@@ -260,5 +298,42 @@ impl Ignores {
             .map(|(_, ignore)| ignore.matched(&full, is_dir))
             .find(|matched| !matches!(matched, Match::None))
             .is_some_and(|matched| matched.is_ignore())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of many buffers with one match at its end.
+    fn tree() -> (tempfile::TempDir, Roots) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("large"), "hay\n".repeat(1 << 20) + "needle\n").unwrap();
+        let roots = Roots::new(dir.path(), dir.path());
+        (dir, roots)
+    }
+
+    fn needle() -> Search {
+        Search { path: "large".into(), query: "needle".into(), limit: 9, ..Search::default() }
+    }
+
+    #[test]
+    fn a_file_is_not_read_past_the_time() {
+        let (_dir, roots) = tree();
+        for (until, expected) in [(Instant::now(), true), (Instant::now() + TIME_LIMIT, false)] {
+            let (_read, write) = std::io::pipe().unwrap();
+            let reply = search_until(until, &roots, &needle(), Pipe::new(write.into())).unwrap();
+            let Reply::Searched { truncated, .. } = reply else { panic!("{reply:?}") };
+            assert_eq!(truncated, expected);
+        }
+    }
+
+    #[test]
+    fn a_file_is_not_read_for_nobody() {
+        let (_dir, roots) = tree();
+        let (read, write) = std::io::pipe().unwrap();
+        drop(read);
+        // A match that was found could not be written.
+        assert!(search(&roots, &needle(), Pipe::new(write.into())).is_ok());
     }
 }
