@@ -47,7 +47,7 @@ use crate::{
 
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long output is waited for after the end of the command: some shells do not wait for all that they started.
-const LAST_WORDS: Duration = Duration::from_millis(250);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(250);
 /// How long a killed tree may take to be reported.
 const KILL_LIMIT: Duration = Duration::from_secs(5);
 /// What is read at once.
@@ -174,10 +174,9 @@ impl Run {
             for (name, text, pipe) in
                 [("stdout", &mut stdout, &mut stdout_pipe), ("stderr", &mut stderr, &mut stderr_pipe)]
             {
-                let mut left = READ_BYTES;
-                while left > 0 && !text.is_over {
+                let most = text.read_bytes + READ_BYTES;
+                while text.read_bytes < most && !text.is_over {
                     let Some(text) = text.next(pipe).now_or_never() else { break };
-                    left = left.saturating_sub(text.len().max(1));
                     if !text.is_empty() {
                         yield event(&mut id, name, &ExecOutput { text });
                     }
@@ -272,6 +271,7 @@ impl Capture {
 #[derive(Default)]
 struct Text {
     decoder: Decoder,
+    read_bytes: usize,
     is_over: bool,
 }
 
@@ -285,7 +285,10 @@ impl Text {
             let ready = pipe.readable().await;
             let mut chunk = BytesMut::with_capacity(PIECE_BYTES);
             match ready.and_then(|()| pipe.try_read_buf(&mut chunk)) {
-                Ok(1..) => return self.decoder.push(&chunk),
+                Ok(count @ 1..) => {
+                    self.read_bytes += count;
+                    return self.decoder.push(&chunk);
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Ok(0) | Err(_) => {
                     self.is_over = true;

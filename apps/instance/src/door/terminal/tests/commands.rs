@@ -186,6 +186,26 @@ async fn a_stream_that_nobody_reads_holds_the_command_up_until_its_time_is_over(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_gets_all_that_was_said_also_where_it_is_no_text() {
+    let door = Door::start();
+    // As much as the pipe holds, so that it ends before anybody reads.
+    let command = "head -c 65000 /dev/zero | tr '\\0' '\\377'; printf end; echo $$ > pid";
+    let response = door.exec_raw("text/event-stream", &json!({ "command": command })).await;
+    gone(&pid_in(door.path("pid")).await).await;
+    let mut body = response.into_body().into_data_stream();
+    let first = body.next().await.unwrap().unwrap();
+    // Longer than the end is waited for.
+    tokio::time::sleep(exec::LAST_WORDS * 2).await;
+    let mut text = first.to_vec();
+    while let Some(bytes) = body.next().await {
+        text.extend_from_slice(&bytes.unwrap());
+    }
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches('\u{fffd}').count(), 65_000);
+    assert!(text.contains("end\"}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_many() {
     let door = Door::start();
     let many = (0..40).map(|number| door.exec(json!({ "command": format!("exit {number}") })));
