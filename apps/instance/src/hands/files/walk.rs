@@ -113,7 +113,12 @@ impl Walk {
 
     fn enter(&mut self, dir: OwnedFd, path: PathBuf) -> io::Result<()> {
         if self.levels.len() == MAX_DEPTH {
-            return Err(Errno::MFILE.into());
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!(
+                    "there are more than {MAX_DEPTH} directories within each other; name one further down"
+                ),
+            ));
         }
         let mut names = names(&dir)?;
         names.retain(|name| !is_temp(name));

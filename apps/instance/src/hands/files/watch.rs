@@ -302,9 +302,7 @@ impl<'a> Watch<'a> {
 
     /// Watches one directory.
     fn add(&mut self, path: &Path) -> io::Result<()> {
-        if self.dirs.len() >= MAX_DIRECTORIES {
-            return Err(Errno::MFILE.into());
-        }
+        self.has_room()?;
         let dir = open_below(&self.top()?, path, OFlags::PATH | OFlags::DIRECTORY)?;
         let flags = WatchFlags::CREATE
             | WatchFlags::DELETE
@@ -321,6 +319,16 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    fn has_room(&self) -> io::Result<()> {
+        if self.dirs.len() < MAX_DIRECTORIES {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("there are more than {MAX_DIRECTORIES} directories to watch; watch one further down"),
+        ))
+    }
+
     /// Watches all directories below one; `see` is shown what is there.
     fn add_below(&mut self, path: &Path, mut see: impl FnMut(&super::walk::Item)) -> io::Result<()> {
         let Ok(top) = self.top() else { return Ok(()) };
@@ -334,13 +342,8 @@ impl<'a> Watch<'a> {
             // What is closed to the tenant, or gone again, cannot be watched.
             let Ok(item) = item else { continue };
             see(&item);
-            if kind(&item.stat) == FileKind::Directory {
-                match self.add(&path.join(&item.path)) {
-                    Err(error) if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) => {
-                        return Err(error);
-                    }
-                    _ => {}
-                }
+            if kind(&item.stat) == FileKind::Directory && self.add(&path.join(&item.path)).is_err() {
+                self.has_room()?;
             }
         }
         Ok(())
@@ -377,4 +380,26 @@ impl<'a> Watch<'a> {
 
 fn event(change: WatchChange, path: &str, from: Option<String>, kind: Option<FileKind>) -> WatchEvent {
     WatchEvent { change, path: path.to_owned(), from, kind }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_directories_are_said() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        let roots = Roots::new(dir.path(), dir.path());
+        let place = roots.place(".").unwrap();
+        let mut watch = Watch::start(&place, false).unwrap();
+        // The kernel's numbers are positive.
+        let others = i32::try_from(MAX_DIRECTORIES).unwrap();
+        watch.dirs.extend((-others..0).map(|number| (number, PathBuf::from("other"))));
+        for result in [watch.add(Path::new("d")), watch.add_below(Path::new(""), |_| {})] {
+            let failure = place.failure(result.unwrap_err());
+            assert_eq!(failure.kind, FailureKind::Invalid);
+            assert!(failure.message.contains("more than 16384 directories"), "{failure}");
+        }
+    }
 }

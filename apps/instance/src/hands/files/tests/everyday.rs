@@ -215,6 +215,11 @@ fn searches_as_told() {
         (found.collect::<Vec<_>>(), truncated)
     };
     let query = |query: &str| Search { query: query.into(), ..Search::default() };
+    // What goes through trees names the limit.
+    let list = List { path: "a".into(), recursive: true, limit: 9999, cursor: None };
+    let failure = f.drain(Call::List(list)).0.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(failure.message.contains("more than 200 directories"), "{failure}");
     assert_eq!(find(query("x.y")).0, ["src/a.rs:2:9", "src/b.txt:1:6", "target/c.rs:1:1"]);
     assert_eq!(find(Search { regex: true, ..query("^x.y$") }).0, ["src/b.txt:2:1", "target/c.rs:1:1"]);
     assert_eq!(find(Search { ignore_case: true, ..query("TÄST") }).0, ["src/a.rs:2:4"]);
