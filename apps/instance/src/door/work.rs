@@ -307,6 +307,14 @@ impl Drop for Process {
 }
 
 #[cfg(test)]
+impl Work {
+    /// Keeps hands as busy as it may be.
+    pub(crate) async fn fill(&self) -> tokio::sync::SemaphorePermit<'_> {
+        self.0.slots.acquire_many(CALLS as u32).await.unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::{io::Read, time::Instant};
 

@@ -455,3 +455,35 @@ async fn real_files_keep_their_checksums_in_constant_memory() {
         door.json(Method::GET, "/files?path=many&recursive=true&limit=10000", Value::Null).await;
     assert_eq!(listed.as_array().unwrap().len(), 1007);
 }
+
+#[tokio::test]
+async fn an_upload_that_nobody_wants_goes_although_hands_is_busy() {
+    let door = Door::start();
+    let nameless = || {
+        let workspace = door.at("");
+        let open = std::fs::read_dir("/proc/self/fd").unwrap();
+        let links = open.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.filter(|to| to.starts_with(&workspace) && to.to_string_lossy().ends_with(" (deleted)")).count()
+    };
+    let until = async |is_so: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !is_so() {
+            assert!(began.elapsed() < Duration::from_secs(30));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let body = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
+    let request = Request::put("/files/content?path=x").body(body).unwrap();
+    let putting = tokio::spawn(door.app.clone().oneshot(request));
+    until(&|| nameless() > 0).await;
+    let busy = door.hands.work.fill().await;
+    tokio::time::pause();
+    putting.abort();
+    assert!(putting.await.is_err());
+    // Longer than a call waits.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::resume();
+    assert!(nameless() > 0);
+    drop(busy);
+    until(&|| nameless() == 0).await;
+}

@@ -24,10 +24,13 @@ use tokio::task::JoinHandle;
 
 use super::{Files, conditions::condition, content::insert, failure::nonsense, path_of, tree::mode_of};
 use crate::{
-    door::problem::{Body, Params, Problem},
+    door::{
+        problem::{Body, Params, Problem},
+        work::WorkError,
+    },
     wire::{
         files::{Call, Condition, Create, Reply},
-        work::Failure,
+        work::{self, Failure},
     },
 };
 
@@ -200,7 +203,7 @@ impl Upload {
             Target::Writing(writing) => {
                 let written = writing.await.map_err(|_| nonsense())?;
                 Ok(written.map_err(|error| match Failure::from(error) {
-                    Failure { kind, message: _ } if kind == crate::wire::work::FailureKind::NoSpace => {
+                    Failure { kind, message: _ } if kind == work::FailureKind::NoSpace => {
                         Failure::new(kind, "The disk is full; nothing was written")
                     }
                     failure => failure,
@@ -225,8 +228,11 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if !self.is_committed {
             let (files, upload) = (self.files.clone(), self.number);
-            // Where hands is gone, so is the upload.
-            tokio::spawn(async move { files.ask(Call::Abort { upload }).await.map(drop) });
+            let abort = move || work::Call::Files(Call::Abort { upload });
+            // Where hands is gone, so is the upload; where it is busy, others wait as well.
+            tokio::spawn(async move {
+                while let Err(WorkError::Busy) = files.work.ask(abort(), Vec::new()).await {}
+            });
         }
     }
 }
