@@ -128,9 +128,9 @@ impl Terminals {
     }
 }
 
-/// Lists the terminals, newest first.
+/// Lists the terminals, oldest first.
 async fn list(State(terminals): State<Arc<Terminals>>) -> Json<Vec<TerminalSession>> {
-    Json(terminals.lock().values().rev().map(|session| session.describe()).collect())
+    Json(terminals.lock().values().map(|session| session.describe()).collect())
 }
 
 /// Ends a terminal with everything that was started in it.

@@ -46,10 +46,41 @@ async fn a_shell_on_a_terminal() {
     let (controls, _) = late.rest().await;
     assert_eq!(exit(&controls), Some((Some(9), None)));
     assert!(late.text().contains("now 20 70"));
+    let younger = door.open("").await;
     let (_, list) = door.ask("GET", "/terminal/sessions").await;
-    assert_eq!(list[0]["exit"]["code"], 9);
+    assert_eq!(
+        (&list[0]["exit"]["code"], &list[1]["id"]),
+        (&9.into(), &younger.id.clone().into()),
+        "oldest first"
+    );
+    door.ask("DELETE", &format!("/terminal/sessions/{}", younger.id)).await;
     // The seat is free a moment after the end is told.
     until("a free seat", || door.terminals.terminals.available_permits() == MAX_TERMINALS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_in_one_terminal_does_not_hold_up_another() {
+    let door = Door::start();
+    let mut flood = door.open(&query("exec yes")).await;
+    let mut client = door.open("").await;
+    flood.see("y\r\ny").await;
+    let mut flooding = tokio::spawn(async move {
+        loop {
+            if let Seen::Closed(frame) = flood.next().await {
+                return frame;
+            }
+            flood.output.clear();
+        }
+    });
+    for number in 0..20 {
+        client.send(format!("echo an''swer {number}\r").as_bytes()).await;
+        let answer = format!("answer {number}\r\n");
+        tokio::select! {
+            () = client.see(&answer) => {}
+            frame = &mut flooding => panic!("the flood has ended: {frame:?}"),
+        }
+    }
+    flooding.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
