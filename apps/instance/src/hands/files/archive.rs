@@ -1,9 +1,11 @@
 //! Packing a tree or a file, as a stream.
 
 use std::{
+    ffi::OsStr,
+    fmt::Write as _,
     fs::File,
     io::{self, BufWriter, Read, Write},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt},
     path::Path,
 };
 
@@ -100,11 +102,8 @@ fn pack_file(packer: &mut impl Packer, file: OwnedFd, path: &Path) -> io::Result
 }
 
 fn pack_link(packer: &mut impl Packer, item: &Item) -> io::Result<()> {
-    use std::os::unix::ffi::OsStrExt;
     match readlinkat(&*item.dir, &item.name, Vec::new()) {
-        Ok(target) => {
-            packer.link(&item.path, &item.stat, Path::new(std::ffi::OsStr::from_bytes(target.as_bytes())))
-        }
+        Ok(target) => packer.link(&item.path, &item.stat, Path::new(OsStr::from_bytes(target.as_bytes()))),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -169,18 +168,38 @@ fn tar_header(stat: &Stat, kind: tar::EntryType, size: u64) -> tar::Header {
 
 impl<W: Write> Packer for ZipWriter<StreamWriter<W>> {
     fn directory(&mut self, path: &Path, stat: &Stat) -> io::Result<()> {
-        Ok(self.add_directory(path.to_string_lossy(), zip_options(stat, 0))?)
+        Ok(self.add_directory(zip_name(path), zip_options(stat, 0))?)
     }
 
     fn file(&mut self, path: &Path, stat: &Stat, mut content: Whole) -> io::Result<()> {
-        self.start_file(path.to_string_lossy(), zip_options(stat, content.left))?;
+        self.start_file(zip_name(path), zip_options(stat, content.left))?;
         io::copy(&mut content, self)?;
         Ok(())
     }
 
     fn link(&mut self, path: &Path, stat: &Stat, target: &Path) -> io::Result<()> {
-        Ok(self.add_symlink(path.to_string_lossy(), target.to_string_lossy(), zip_options(stat, 0))?)
+        Ok(self.add_symlink(zip_name(path), target.to_string_lossy(), zip_options(stat, 0))?)
     }
+}
+
+/// Writes a path as UTF-8. Of two paths come two names: a byte that is none becomes U+FFFD and its two hex digits, and so
+/// do the bytes of that character itself.
+fn zip_name(path: &Path) -> String {
+    let escape = |name: &mut String, bytes: &[u8]| {
+        for byte in bytes {
+            let _ = write!(name, "{}{byte:02x}", char::REPLACEMENT_CHARACTER);
+        }
+    };
+    let mut name = String::new();
+    for chunk in path.as_os_str().as_bytes().utf8_chunks() {
+        for part in chunk.valid().split_inclusive(char::REPLACEMENT_CHARACTER) {
+            let plain = part.trim_end_matches(char::REPLACEMENT_CHARACTER);
+            name.push_str(plain);
+            escape(&mut name, &part.as_bytes()[plain.len()..]);
+        }
+        escape(&mut name, chunk.invalid());
+    }
+    name
 }
 
 fn zip_options(stat: &Stat, size: u64) -> SimpleFileOptions {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     io::Cursor,
     os::unix::fs::{MetadataExt, symlink},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use flate2::{Compression, write::GzEncoder};
@@ -16,7 +16,7 @@ use super::*;
 use crate::hands::files::extract::{clean, stays_within};
 
 /// What is below a directory: content or target, and mode.
-fn tree(dir: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
+fn tree(dir: &Path) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
     let mut all = BTreeMap::new();
     let mut todo = vec![dir.to_path_buf()];
     while let Some(at) = todo.pop() {
@@ -31,7 +31,7 @@ fn tree(dir: &Path) -> BTreeMap<String, (Vec<u8>, u32)> {
             } else {
                 std::fs::read(&path).unwrap()
             };
-            let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+            let name = path.strip_prefix(dir).unwrap().to_owned();
             all.insert(name, (content, meta.mode()));
         }
     }
@@ -80,6 +80,28 @@ fn what_is_packed_is_what_is_unpacked() {
         let one = pack(&f, "src/a.txt", format);
         extract(&f, "one", one).unwrap();
         assert_eq!(f.text("one/a.txt"), "alpha");
+    }
+}
+
+#[test]
+fn names_that_are_no_text_stay_apart() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+    for format in [ArchiveFormat::TarGz, ArchiveFormat::Zip] {
+        let f = Fixture::new();
+        let names = [&b"a\xff"[..], b"a\xfe", "a\u{fffd}".as_bytes(), "a\u{fffd}ff".as_bytes(), b"a"];
+        for name in names {
+            let dir = f.at("src").join(OsStr::from_bytes(name));
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("x"), name).unwrap();
+        }
+        let report = extract(&f, "out", pack(&f, "src", format)).unwrap();
+        assert_eq!(report.files, 5, "{format:?}");
+        let mut all: Vec<_> = tree(&f.at("out")).into_values().map(|(content, _)| content).collect();
+        all.retain(|content| !content.is_empty());
+        all.sort();
+        let mut expected = names.to_vec();
+        expected.sort();
+        assert_eq!(all, expected, "{format:?}");
     }
 }
 
