@@ -10,6 +10,8 @@ mod door;
 mod hands;
 mod isolation;
 mod process;
+#[cfg(test)]
+mod skipped;
 mod wire;
 
 use std::process::ExitCode;

@@ -11,6 +11,9 @@ use reef_model::Isolation;
 
 use crate::wire::Start;
 
+/// Where machines have their programs.
+pub(crate) const SYSTEM_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
 /// Loopback ports that the gateway's configuration and the environment name.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ports {
@@ -29,6 +32,8 @@ pub(crate) struct Environment {
     pub(crate) ports: Ports,
     /// This program, as hands sees it.
     pub(crate) program: PathBuf,
+    /// Where the machine has its programs.
+    pub(crate) path: &'static str,
 }
 
 impl Environment {
@@ -83,7 +88,7 @@ impl Environment {
         env.retain(|name, value| !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
         env.extend(start.trust_env.clone());
         let mut set = |name: &str, value: String| env.insert(name.to_owned(), value);
-        set("PATH", format!("{node}:{bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"));
+        set("PATH", format!("{node}:{bin}:{}", self.path));
         set("HOME", text(start.home.clone()));
         set("USER", "claw".into());
         set("LOGNAME", "claw".into());

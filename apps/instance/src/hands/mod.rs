@@ -127,8 +127,12 @@ impl Hands {
         drop((self.model_listener, self.egress_listener));
 
         let relay = relay::Relay::start(self.door_listener)?;
-        let environment =
-            Arc::new(environment::Environment { start: self.start, ports, program: self.program });
+        let environment = Arc::new(environment::Environment {
+            start: self.start,
+            ports,
+            program: self.program,
+            path: environment::SYSTEM_PATH,
+        });
         let mut gateway = gateway::Gateway::new(environment.clone());
         let mut work = work::Work::new(Channel::new(self.work)?, environment);
         loop {

@@ -6,7 +6,7 @@ use reef_model::Isolation;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    environment::{Environment, Ports},
+    environment::{Environment, Ports, SYSTEM_PATH},
     work::Work,
 };
 use crate::{
@@ -27,6 +27,15 @@ pub(crate) struct TestHands {
 impl TestHands {
     /// Starts it on a thread of its own. Shepherds are started from the built `reef-instance` beside the tests.
     pub(crate) fn start() -> Self {
+        Self::with_path(SYSTEM_PATH)
+    }
+
+    /// Starts it on a machine where no program is found by its name.
+    pub(crate) fn without_programs() -> Self {
+        Self::with_path("")
+    }
+
+    fn with_path(path: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["home", "workspace"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
@@ -46,7 +55,7 @@ impl TestHands {
         let tests = std::env::current_exe().unwrap();
         let program = tests.ancestors().nth(2).unwrap().join("reef-instance");
         assert!(program.exists(), "build {} first", program.display());
-        let environment = Environment { start, ports: Ports { model: 1, egress: None }, program };
+        let environment = Environment { start, ports: Ports { model: 1, egress: None }, program, path };
         process::adopt_orphans().unwrap();
         let (ours, theirs) = Channel::pair().unwrap();
         std::thread::spawn(move || {

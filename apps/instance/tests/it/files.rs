@@ -4,7 +4,10 @@ use std::os::unix::fs::MetadataExt;
 
 use serde_json::{Value, json};
 
-use crate::harness::{As, DOOR_TOKEN, Instance, SERVICE_UID, TENANT_UID, http, is_root};
+use crate::{
+    harness::{As, DOOR_TOKEN, Instance, SERVICE_UID, TENANT_UID, http},
+    skipped::is_root,
+};
 
 fn serves_files(isolation: &str, who: As) {
     let instance = Instance::start(isolation, who);

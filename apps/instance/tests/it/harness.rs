@@ -332,7 +332,3 @@ fn descendants(root: u32) -> Vec<(u32, String)> {
     }
     found
 }
-
-pub(crate) fn is_root() -> bool {
-    nix::unistd::geteuid().is_root()
-}

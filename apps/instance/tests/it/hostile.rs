@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use crate::harness::{As, DOOR_TOKEN, Instance, PIDS, SERVICE_UID, TENANT_UID, eventually, is_root, runs};
+use crate::{
+    harness::{As, DOOR_TOKEN, Instance, PIDS, SERVICE_UID, TENANT_UID, eventually, runs},
+    skipped::is_root,
+};
 
 const ATTEMPTS: &str = include_str!("../../../../tests/fixtures/hostile.sh");
 const ABSTRACT: &str = "reef-it-other";

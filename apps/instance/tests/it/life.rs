@@ -7,7 +7,10 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::{As, Instance, door_command, eventually, is_root, runs};
+use crate::{
+    harness::{As, Instance, door_command, eventually, runs},
+    skipped::is_root,
+};
 
 fn signal(pid: u32, signal: Signal) {
     kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();

@@ -6,3 +6,5 @@ mod files;
 mod harness;
 mod hostile;
 mod life;
+#[path = "../../src/skipped.rs"]
+mod skipped;

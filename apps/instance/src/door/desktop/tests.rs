@@ -15,7 +15,7 @@ use tokio_tungstenite::{
 use tower::ServiceExt;
 
 use super::*;
-use crate::{door::activity::Activity, hands::testing::TestHands, wire::work::Spawn};
+use crate::{door::activity::Activity, hands::testing::TestHands, skipped::can_run, wire::work::Spawn};
 
 struct Door {
     router: Router,
@@ -26,7 +26,10 @@ type Web = WebSocketStream<tokio::net::UnixStream>;
 
 impl Door {
     fn with(isolation: Isolation) -> Self {
-        let hands = TestHands::start();
+        Self::of(TestHands::start(), isolation)
+    }
+
+    fn of(hands: TestHands, isolation: Isolation) -> Self {
         let home = hands.dir.path().join("home");
         let sockets = Sockets::new(Activity::default());
         let clock = Arc::new(SystemClock);
@@ -119,7 +122,8 @@ async fn until<F: Future<Output = bool>>(what: &str, mut check: impl FnMut() -> 
 
 fn is_installed() -> bool {
     let path = std::env::var_os("PATH").unwrap();
-    std::env::split_paths(&path).any(|dir| dir.join("Xvnc").exists())
+    let is_there = std::env::split_paths(&path).any(|dir| dir.join("Xvnc").exists());
+    can_run(is_there, "the package tigervnc-standalone-server")
 }
 
 /// How many different colours there are.
@@ -140,6 +144,17 @@ async fn without_a_tmp_there_is_none_and_it_says_why() {
     }
     let (status, _) = door.json("GET", "/vnc/ws", Value::Null).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn without_its_programs_there_is_none_and_it_says_what_to_install() {
+    let door = Door::of(TestHands::without_programs(), Isolation::None);
+    let (_, status) = door.json("GET", "/vnc/status", Value::Null).await;
+    assert_eq!(status["state"], "unavailable");
+    assert!(status["reason"].as_str().unwrap().contains("apt-get install"), "{status}");
+    let (status, body) = door.json("GET", "/vnc/screenshot", Value::Null).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::CONFLICT, &"CONFLICT".into()), "{body}");
+    assert!(body["message"].as_str().unwrap().contains("tigervnc-standalone-server"), "{body}");
 }
 
 #[tokio::test]
