@@ -149,6 +149,8 @@ pub(crate) enum FailureKind {
     Invalid,
     /// It is not what the caller says it is: a precondition failed.
     Changed,
+    /// It changed while it was read.
+    Torn,
     /// The disk is full.
     NoSpace,
     /// A quota of the file system is used up.
@@ -182,6 +184,7 @@ impl From<io::Error> for Failure {
             Some(Errno::EXDEV | Errno::ELOOP) => Kind::Outside,
             Some(Errno::ENXIO | Errno::ENODEV) => Kind::NotAFile,
             Some(Errno::EINVAL | Errno::ENAMETOOLONG) => Kind::Invalid,
+            Some(Errno::ESTALE) => Kind::Torn,
             Some(Errno::ENOSPC) => Kind::NoSpace,
             Some(Errno::EDQUOT) => Kind::Quota,
             Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => Kind::Limit,

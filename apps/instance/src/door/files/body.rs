@@ -31,7 +31,7 @@ pub(super) struct FileBody {
 }
 
 /// What changes when a file does.
-type Stamp = (i64, i64, u64);
+pub(super) type Stamp = (i64, i64, u64);
 
 /// Buffers to be used again, those that are not on their way to the client.
 type Spare = Arc<Mutex<Vec<Box<[u8]>>>>;
@@ -108,7 +108,7 @@ impl Body for FileBody {
     }
 }
 
-fn stamp(stat: &Stat) -> Stamp {
+pub(super) fn stamp(stat: &Stat) -> Stamp {
     (stat.st_size, stat.st_mtime, stat.st_mtime_nsec)
 }
 

@@ -16,14 +16,14 @@ use reef_door::{
     files::{Content, Encoding, Entry},
 };
 use rustix::{
-    fs::{Advice, Stat, fadvise},
+    fs::{Advice, Stat, fadvise, fstat},
     io::{Errno, pread},
 };
 use serde_json::json;
 
 use super::{
     Files,
-    body::FileBody,
+    body::{FileBody, stamp},
     conditions::{Wanted, last_modified, wanted},
     failure::nonsense,
     path_of,
@@ -97,8 +97,12 @@ pub(super) async fn read(State(files): State<Files>, params: Params) -> Result<J
     };
     let (entry, file, stat) = open(&files, path_of(&params)?).await?;
     let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let bytes = tokio::task::spawn_blocking(move || head(&file)).await.map_err(|_| nonsense())?;
-    let bytes = bytes.map_err(|_| nonsense())?;
+    let room = files.held.take(size.min(MAX_TEXT as u64)).await?;
+    let bytes = tokio::task::spawn_blocking(move || head(&file, &stat)).await.map_err(|_| nonsense())?;
+    let bytes = bytes.map_err(|_| nonsense())?.ok_or_else(|| {
+        Problem::new(ErrorCode::Conflict, "The file changed while it was read. Read it again.")
+            .with(json!({ "reason": "changed" }))
+    })?;
     let truncated = size > bytes.len() as u64;
     let (content, encoding) = encode(bytes, encoding, truncated)?;
     Ok(Json(Content {
@@ -131,7 +135,8 @@ fn encode(bytes: Vec<u8>, wanted: Option<Encoding>, truncated: bool) -> Result<(
     }
 }
 
-fn head(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+/// Reads the beginning of a file; nothing where it is not any more what `stat` says of it.
+fn head(file: &OwnedFd, stat: &Stat) -> Result<Option<Vec<u8>>, Errno> {
     let mut bytes = vec![0; MAX_TEXT];
     let mut length = 0;
     while length < bytes.len() {
@@ -143,7 +148,7 @@ fn head(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
         }
     }
     bytes.truncate(length);
-    Ok(bytes)
+    Ok((stamp(&fstat(file)?) == stamp(stat)).then_some(bytes))
 }
 
 async fn open(files: &Files, path: String) -> Result<(Entry, OwnedFd, Stat), Problem> {
@@ -174,5 +179,21 @@ pub(super) fn attachment(name: &str) -> String {
 pub(super) fn insert(headers: &mut HeaderMap, name: http::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changes_while_it_is_read_has_no_text() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "before").unwrap();
+        let open = OwnedFd::from(std::fs::File::open(file.path()).unwrap());
+        let stat = fstat(&open).unwrap();
+        assert_eq!(head(&open, &stat).unwrap().as_deref(), Some(&b"before"[..]));
+        std::fs::write(file.path(), "and after").unwrap();
+        assert_eq!(head(&open, &stat).unwrap(), None);
     }
 }

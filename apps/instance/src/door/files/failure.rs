@@ -23,7 +23,7 @@ impl From<Failure> for Problem {
             Kind::NotEmpty => (ErrorCode::Conflict, "not_empty"),
             Kind::NotADirectory => (ErrorCode::Conflict, "not_a_directory"),
             Kind::IsADirectory => (ErrorCode::Conflict, "is_a_directory"),
-            Kind::Changed => (ErrorCode::Conflict, "changed"),
+            Kind::Changed | Kind::Torn => (ErrorCode::Conflict, "changed"),
             Kind::Denied => (ErrorCode::Forbidden, "permission_denied"),
             Kind::Outside => (ErrorCode::InvalidRequest, "outside"),
             Kind::Invalid => (ErrorCode::InvalidRequest, "invalid"),

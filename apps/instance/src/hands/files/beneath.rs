@@ -125,6 +125,7 @@ impl<'a> Place<'a> {
             FailureKind::NoSpace => "the disk is full",
             FailureKind::Quota => "the disk quota is used up",
             FailureKind::Changed => "the precondition does not hold: the file is another one",
+            FailureKind::Torn => "it changed while it was read; try again",
             FailureKind::Invalid | FailureKind::Limit | FailureKind::TooLarge | FailureKind::Io => {
                 &failure.message
             }

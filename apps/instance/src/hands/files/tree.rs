@@ -3,7 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io,
+    io::{self, Read},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
 };
@@ -11,15 +11,15 @@ use std::{
 use reef_door::files::{CopyReport, FileKind};
 use rustix::{
     fs::{
-        AtFlags, CWD, Mode, OFlags, chmodat, fchmod, fstat, mkdirat, readlinkat, renameat, symlinkat,
-        unlinkat,
+        AtFlags, CWD, Mode, OFlags, Stat, Timespec, Timestamps, chmodat, fchmod, fstat, futimens, mkdirat,
+        readlinkat, renameat, statat, symlinkat, unlinkat, utimensat,
     },
     io::Errno,
 };
 
 use super::{
     beneath::{Place, Roots, open_below, path_of, proc_path},
-    entry::{entry_of, kind, require},
+    entry::{entry_of, kind, require, size},
     staged::{Staged, Temp, rename_new, temp_name},
     upload::look,
     walk::{Item, Walk, names, open_directory},
@@ -69,10 +69,7 @@ pub(super) fn rename(roots: &Roots, from: &str, to: &str, overwrite: bool) -> Re
     };
     match renamed {
         // Workspace and home may be mounted apart.
-        Err(Errno::XDEV) => {
-            copy_to(&from, &to, overwrite)?;
-            remove(&source, from.name(), true).map_err(|error| from.failure(error))?;
-        }
+        Err(Errno::XDEV) => carry(&from, &to, overwrite)?,
         Err(Errno::INVAL) => return Err(into_itself(&to)),
         result => result.map_err(|error| to.failure(error))?,
     }
@@ -81,8 +78,76 @@ pub(super) fn rename(roots: &Roots, from: &str, to: &str, overwrite: bool) -> Re
 
 /// Copies a file, link or tree; what is incomplete is never seen.
 pub(super) fn copy(roots: &Roots, from: &str, to: &str, overwrite: bool) -> Result<Reply, Failure> {
-    let report = copy_to(&roots.place(from)?, &roots.place(to)?, overwrite)?;
-    Ok(Reply::Copied(Box::new(report)))
+    let to = roots.place(to)?;
+    let Copied { files, bytes, skipped, .. } = copy_to(&roots.place(from)?, &to, overwrite, false)?;
+    Ok(Reply::Copied(Box::new(CopyReport { entry: described(&to)?, files, bytes, skipped })))
+}
+
+/// Moves to another file system: copies, then removes what was copied.
+fn carry(from: &Place<'_>, to: &Place<'_>, overwrite: bool) -> Result<(), Failure> {
+    refuse_special(from)?;
+    let copied = copy_to(from, to, overwrite, true)?;
+    let is_empty = from.open_parent().and_then(|dir| {
+        remove_copied(&dir, from.name(), &copied.sources).map_err(|error| from.failure(error))
+    })?;
+    if is_empty {
+        return Ok(());
+    }
+    Err(from.refuse(FailureKind::NotEmpty, "it was moved, but for what changed here meanwhile"))
+}
+
+/// Refuses a tree with something in it that cannot be copied.
+fn refuse_special(place: &Place<'_>) -> Result<(), Failure> {
+    let fail = |error: io::Error| place.failure(error);
+    let top = place.open_nofollow().map_err(fail)?;
+    if kind(&fstat(&top).map_err(|error| fail(error.into()))?) != FileKind::Directory {
+        return Ok(());
+    }
+    let mut walk = Walk::new(open_directory(&top, ".").map_err(|error| fail(error.into()))?).map_err(fail)?;
+    while let Some(item) = walk.next() {
+        let item = item.map_err(fail)?;
+        if kind(&item.stat) == FileKind::Other {
+            let what = "sockets, pipes and devices cannot be moved to another disk; delete it first";
+            return Err(place.join(&item.path).refuse(FailureKind::NotAFile, what));
+        }
+    }
+    Ok(())
+}
+
+/// Removes what was copied and is still the same; says whether nothing is left.
+fn remove_copied(dir: &OwnedFd, name: &OsStr, sources: &[(PathBuf, Stat)]) -> io::Result<bool> {
+    let mut is_empty = true;
+    // From below: each after what is in it.
+    for (path, copied) in sources.iter().rev() {
+        let path = if path.as_os_str().is_empty() { name.into() } else { Path::new(name).join(path) };
+        let parent = match open_below(dir, path.parent().unwrap_or(Path::new("")), DIRECTORY) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        let name = path.file_name().unwrap_or_default();
+        let Some(now) = look(&parent, name)? else { continue };
+        let is_dir = kind(copied) == FileKind::Directory;
+        if !is_same(&now, copied) || !(is_dir || is_unchanged(&now, copied)) {
+            is_empty = false;
+            continue;
+        }
+        match unlinkat(&parent, name, if is_dir { AtFlags::REMOVEDIR } else { AtFlags::empty() }) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(Errno::NOTEMPTY) => is_empty = false,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(is_empty)
+}
+
+fn is_same(now: &Stat, before: &Stat) -> bool {
+    (now.st_dev, now.st_ino) == (before.st_dev, before.st_ino)
+}
+
+/// Says whether nothing was written in between.
+fn is_unchanged(now: &Stat, before: &Stat) -> bool {
+    (now.st_size, now.st_mtime, now.st_mtime_nsec) == (before.st_size, before.st_mtime, before.st_mtime_nsec)
 }
 
 /// Removes a file, link or directory.
@@ -144,7 +209,7 @@ fn clear(dir: &OwnedFd, top: &OwnedFd, depth: usize, deep: &mut Vec<OsString>) -
     Ok(())
 }
 
-fn copy_to(from: &Place<'_>, to: &Place<'_>, overwrite: bool) -> Result<CopyReport, Failure> {
+fn copy_to(from: &Place<'_>, to: &Place<'_>, overwrite: bool, is_move: bool) -> Result<Copied, Failure> {
     let source = from.open_nofollow().map_err(|error| from.failure(error))?;
     let dir = to.open_parent()?;
     let fail = |error: io::Error| to.failure(error);
@@ -152,16 +217,15 @@ fn copy_to(from: &Place<'_>, to: &Place<'_>, overwrite: bool) -> Result<CopyRepo
         return Err(to.failure(Errno::EXIST));
     }
     let stat = fstat(&source).map_err(|error| from.failure(error))?;
-    let mut count = Count::default();
+    let mut copied = Copied { is_move, ..Copied::default() };
     match kind(&stat) {
         FileKind::File => {
             let file = super::open_regular(from)?;
-            copy_file(file, &dir, to.name(), overwrite, &mut count).map_err(fail)?;
+            copied.file(file, PathBuf::new(), &dir, to.name(), overwrite).map_err(fail)?;
         }
         FileKind::Symlink => {
             let temp = Temp::new(&dir).map_err(fail)?;
-            let link = readlinkat(&source, "", Vec::new()).map_err(|error| from.failure(error))?;
-            symlinkat(&link, &dir, &temp.name).map_err(|error| fail(error.into()))?;
+            copied.link(&source, OsStr::new(""), PathBuf::new(), &dir, &temp.name).map_err(fail)?;
             temp.place(to.name(), overwrite).map_err(fail)?;
         }
         FileKind::Directory => {
@@ -172,67 +236,121 @@ fn copy_to(from: &Place<'_>, to: &Place<'_>, overwrite: bool) -> Result<CopyRepo
             let temp = Temp::new(&dir).map_err(fail)?;
             let source = from.open(OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
             let source = source.map_err(|error| from.failure(error))?;
-            copy_tree(source, &dir, &temp.name, &mut count).map_err(fail)?;
+            copied.tree(source, &dir, &temp.name).map_err(fail)?;
             temp.place(to.name(), overwrite).map_err(fail)?;
         }
         FileKind::Other => return Err(from.failure(Errno::NXIO)),
     }
-    let Count { files, bytes, skipped } = count;
-    Ok(CopyReport { entry: described(to)?, files, bytes, skipped })
+    Ok(copied)
 }
 
+/// What a copy comes to.
 #[derive(Default)]
-struct Count {
+struct Copied {
     files: u64,
     bytes: u64,
     skipped: u64,
+    /// The source is to be removed: times are kept, and it is noted what was copied.
+    is_move: bool,
+    /// Of a move: paths below the source, each after its directory.
+    sources: Vec<(PathBuf, Stat)>,
 }
 
-fn copy_file(file: OwnedFd, dir: &OwnedFd, name: &OsStr, replace: bool, count: &mut Count) -> io::Result<()> {
-    let mode = Mode::from_raw_mode(fstat(&file)?.st_mode & 0o777);
-    let staged = Staged::new(dir.try_clone()?)?;
-    // In the kernel, and shared where the file system can (copy_file_range(2)).
-    count.bytes += io::copy(&mut File::from(file), &mut staged.reopen()?)?;
-    fchmod(staged.file(), mode)?;
-    staged.place(name, replace)?;
-    count.files += 1;
-    Ok(())
-}
+impl Copied {
+    fn file(
+        &mut self,
+        file: OwnedFd,
+        path: PathBuf,
+        dir: &OwnedFd,
+        name: &OsStr,
+        replace: bool,
+    ) -> io::Result<()> {
+        let (stat, file) = (fstat(&file)?, File::from(file));
+        let staged = Staged::new(dir.try_clone()?)?;
+        // In the kernel, and shared where the file system can (copy_file_range(2)); never more than there was.
+        let count = io::copy(&mut (&file).take(size(&stat)), &mut staged.reopen()?)?;
+        if count < size(&stat) || !is_unchanged(&fstat(&file)?, &stat) {
+            return Err(Errno::STALE.into());
+        }
+        fchmod(staged.file(), Mode::from_raw_mode(stat.st_mode & 0o777))?;
+        if self.is_move {
+            futimens(staged.file(), &times_of(&stat))?;
+        }
+        staged.place(name, replace)?;
+        self.files += 1;
+        self.bytes += count;
+        self.note(path, stat);
+        Ok(())
+    }
 
-fn copy_tree(source: OwnedFd, dir: &OwnedFd, name: &OsStr, count: &mut Count) -> io::Result<()> {
-    let mut modes = vec![(PathBuf::new(), fstat(&source)?.st_mode)];
-    // Until it is whole nobody else looks into it.
-    mkdirat(dir, name, Mode::from_raw_mode(0o700))?;
-    let mut targets = Targets::new(open_directory(dir, name)?);
-    let mut walk = Walk::new(source)?;
-    while let Some(item) = walk.next() {
-        let item = item?;
-        let target = targets.parent_of(&item.path)?;
-        match kind(&item.stat) {
-            FileKind::Directory => {
-                mkdirat(target, &item.name, Mode::from_raw_mode(0o700))?;
-                modes.push((item.path, item.stat.st_mode));
+    /// Copies the link `name` in `from`, or the open one itself.
+    fn link(
+        &mut self,
+        from: &OwnedFd,
+        name: &OsStr,
+        path: PathBuf,
+        dir: &OwnedFd,
+        target: &OsStr,
+    ) -> io::Result<()> {
+        let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH)?;
+        symlinkat(readlinkat(from, name, Vec::new())?, dir, target)?;
+        if self.is_move {
+            utimensat(dir, target, &times_of(&stat), AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+        self.note(path, stat);
+        Ok(())
+    }
+
+    fn tree(&mut self, source: OwnedFd, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
+        let mut dirs = vec![(PathBuf::new(), fstat(&source)?)];
+        self.note(PathBuf::new(), dirs[0].1);
+        // Until it is whole nobody else looks into it.
+        mkdirat(dir, name, Mode::from_raw_mode(0o700))?;
+        let mut targets = Targets::new(open_directory(dir, name)?);
+        let mut walk = Walk::new(source)?;
+        while let Some(item) = walk.next() {
+            let item = item?;
+            let Item { dir, name, path, stat } = &item;
+            let target = targets.parent_of(path)?;
+            match kind(stat) {
+                FileKind::Directory => {
+                    mkdirat(target, name, Mode::from_raw_mode(0o700))?;
+                    dirs.push((path.clone(), *stat));
+                    self.note(path.clone(), *stat);
+                }
+                FileKind::File => match item.open_regular() {
+                    Ok(file) => self.file(file, path.clone(), target, name, false)?,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                },
+                FileKind::Symlink => self.link(dir, name, path.clone(), target, name)?,
+                FileKind::Other => self.skipped += 1,
             }
-            FileKind::File => match item.open_regular() {
-                Ok(file) => copy_file(file, target, &item.name, false, count)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            },
-            FileKind::Symlink => copy_link(&item, target)?,
-            FileKind::Other => count.skipped += 1,
+        }
+        // From below: a directory may be closed to ourselves.
+        for (path, stat) in dirs.into_iter().rev() {
+            let fd = open_below(&targets.top, &path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            if self.is_move {
+                futimens(&fd, &times_of(&stat))?;
+            }
+            fchmod(fd, Mode::from_raw_mode(stat.st_mode & 0o777))?;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, path: PathBuf, stat: Stat) {
+        if self.is_move {
+            self.sources.push((path, stat));
         }
     }
-    // From below: a directory may be closed to ourselves.
-    for (path, mode) in modes.into_iter().rev() {
-        let fd = open_below(&targets.top, &path, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        fchmod(fd, Mode::from_raw_mode(mode & 0o777))?;
-    }
-    Ok(())
 }
 
-fn copy_link(item: &Item, target: &OwnedFd) -> io::Result<()> {
-    let link = readlinkat(&*item.dir, &item.name, Vec::new())?;
-    Ok(symlinkat(&link, target, &item.name)?)
+fn times_of(stat: &Stat) -> Timestamps {
+    let time = |tv_sec, nanos: u64| Timespec { tv_sec, tv_nsec: nanos.cast_signed() };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
 }
 
 /// Directories below a top, the last one kept open: neighbours come after each other.
@@ -283,4 +401,81 @@ fn described(place: &Place<'_>) -> Result<reef_door::files::Entry, Failure> {
 
 fn into_itself(to: &Place<'_>) -> Failure {
     to.refuse(FailureKind::Invalid, "a directory cannot be put into itself")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::MetadataExt};
+
+    use super::*;
+
+    fn roots() -> (tempfile::TempDir, Roots) {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["home", "workspace"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let roots = Roots::new(&dir.path().join("home"), &dir.path().join("workspace"));
+        (dir, roots)
+    }
+
+    #[test]
+    fn what_is_carried_keeps_its_times_and_modes() {
+        let (dir, roots) = roots();
+        let from = dir.path().join("workspace/d");
+        fs::create_dir_all(from.join("e")).unwrap();
+        fs::write(from.join("e/f"), "f").unwrap();
+        std::os::unix::fs::symlink("e/f", from.join("link")).unwrap();
+        let old = Timespec { tv_sec: 1_000_000_000, tv_nsec: 5 };
+        let old = Timestamps { last_access: old, last_modification: old };
+        let below = ["e/f", "link", "e", ""];
+        for path in below {
+            utimensat(CWD, from.join(path), &old, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        }
+        chmodat(CWD, from.join("e/f"), Mode::from_raw_mode(0o640), AtFlags::empty()).unwrap();
+        chmodat(CWD, from.join("e"), Mode::from_raw_mode(0o750), AtFlags::empty()).unwrap();
+        let seen = |top: &Path| {
+            below.map(|path| {
+                let stat = fs::symlink_metadata(top.join(path)).unwrap();
+                (stat.mode(), stat.mtime(), stat.mtime_nsec())
+            })
+        };
+        let before = seen(&from);
+        carry(&roots.place("d").unwrap(), &roots.place("~/d").unwrap(), false).unwrap();
+        assert_eq!(seen(&dir.path().join("home/d")), before);
+        assert!(!from.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_carried_is_named_and_all_stays() {
+        let (dir, roots) = roots();
+        let from = dir.path().join("workspace/d");
+        fs::create_dir_all(from.join("e")).unwrap();
+        fs::write(from.join("a"), "a").unwrap();
+        nix::unistd::mkfifo(&from.join("e/fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let failure = carry(&roots.place("d").unwrap(), &roots.place("~/d").unwrap(), false).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::NotAFile);
+        assert!(failure.message.contains("/d/e/fifo: "), "{failure}");
+        assert!(from.join("a").exists());
+        assert_eq!(fs::read_dir(dir.path().join("home")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_what_was_copied_is_removed() {
+        let (dir, roots) = roots();
+        let from = dir.path().join("workspace/d");
+        fs::create_dir_all(from.join("e")).unwrap();
+        for name in ["a", "b", "e/c"] {
+            fs::write(from.join(name), name).unwrap();
+        }
+        let (source, target) = (roots.place("d").unwrap(), roots.place("~/d").unwrap());
+        let copied = copy_to(&source, &target, false, true).unwrap();
+        fs::write(from.join("b"), "longer").unwrap();
+        fs::write(from.join("e/new"), "").unwrap();
+        let parent = source.open_parent().unwrap();
+        assert!(!remove_copied(&parent, source.name(), &copied.sources).unwrap());
+        let left = |at: &str| fs::read_dir(from.join(at)).unwrap().count();
+        assert_eq!((left(""), left("e")), (2, 1));
+        assert_eq!(fs::read_to_string(from.join("b")).unwrap(), "longer");
+        assert!(from.join("e/new").exists());
+    }
 }

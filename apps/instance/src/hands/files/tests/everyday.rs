@@ -168,6 +168,32 @@ fn moves_and_copies_files_trees_and_links() {
 }
 
 #[test]
+fn a_file_that_changes_while_it_is_copied_is_refused() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let (f, stop) = (Fixture::new(), AtomicBool::new(false));
+    std::fs::write(f.at("log"), vec![1; 4 << 20]).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut log = File::options().append(true).open(f.at("log")).unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                log.write_all(&[2; 4096]).unwrap();
+                if log.metadata().unwrap().len() > 64 << 20 {
+                    log.set_len(4 << 20).unwrap();
+                }
+            }
+        });
+        let torn = loop {
+            let copy = Call::Copy { from: "log".into(), to: "copy".into(), overwrite: true };
+            if let Err(failure) = f.call(copy) {
+                break failure;
+            }
+        };
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(torn.kind, FailureKind::Torn);
+    });
+}
+
+#[test]
 fn makes_and_deletes_directories_however_deep() {
     let f = Fixture::new();
     let make = |path: &str| match f.call(Call::MakeDirectory { path: path.into() }).unwrap() {
@@ -189,6 +215,11 @@ fn makes_and_deletes_directories_however_deep() {
     assert_eq!(delete(".", true).unwrap_err().kind, FailureKind::Invalid);
     let deep = format!("a/{}", "d/".repeat(400));
     make(&deep);
+    // What goes through trees names the limit.
+    let list = List { path: "a".into(), recursive: true, limit: 9999, cursor: None };
+    let failure = f.drain(Call::List(list)).0.unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Invalid);
+    assert!(failure.message.contains("more than 200 directories"), "{failure}");
     delete("a", true).unwrap();
     assert!(f.names("").is_empty());
     assert!(f.root.path().join("outside/secret").exists(), "links are not followed");
@@ -215,11 +246,6 @@ fn searches_as_told() {
         (found.collect::<Vec<_>>(), truncated)
     };
     let query = |query: &str| Search { query: query.into(), ..Search::default() };
-    // What goes through trees names the limit.
-    let list = List { path: "a".into(), recursive: true, limit: 9999, cursor: None };
-    let failure = f.drain(Call::List(list)).0.unwrap_err();
-    assert_eq!(failure.kind, FailureKind::Invalid);
-    assert!(failure.message.contains("more than 200 directories"), "{failure}");
     assert_eq!(find(query("x.y")).0, ["src/a.rs:2:9", "src/b.txt:1:6", "target/c.rs:1:1"]);
     assert_eq!(find(Search { regex: true, ..query("^x.y$") }).0, ["src/b.txt:2:1", "target/c.rs:1:1"]);
     assert_eq!(find(Search { ignore_case: true, ..query("TÄST") }).0, ["src/a.rs:2:4"]);
