@@ -3,9 +3,9 @@
 //! ```text
 //! DATA/instances/inst_…/     0711
 //!   door.json                who runs: uid, pid, start time, generation, how it ended
-//!   door.log                 what the door says
+//!   door.log, door.log.1     what the door says
 //!   run/in  run/out          boot file and model socket; the door's socket
-//!   state                    the door's: chat log
+//!   state                    the door's: chat log, answers to named requests
 //!   home  workspace          the tenant's, owned by the instance's uid where we are root
 //! ```
 //!

@@ -16,6 +16,7 @@ mod gateway;
 mod http;
 mod listener;
 mod logs;
+mod log;
 pub(crate) mod model;
 mod prepare;
 pub(crate) mod problem;
@@ -99,7 +100,7 @@ pub(crate) fn main(args: Args) -> anyhow::Result<()> {
     process::adopt_orphans()?;
     tracing_subscriber::fmt()
         .json()
-        .with_writer(std::io::stderr)
+        .with_writer(log::Log::new())
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("REEF_LOG").unwrap_or_else(|_| "info".into()),
         )
