@@ -13,11 +13,13 @@ mod desktop;
 mod egress;
 mod files;
 mod gateway;
+mod held;
 mod http;
 mod listener;
-mod logs;
 mod log;
+mod logs;
 pub(crate) mod model;
+mod named;
 mod prepare;
 pub(crate) mod problem;
 mod sockets;
@@ -29,6 +31,7 @@ pub(crate) mod work;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use axum::middleware::{from_fn, from_fn_with_state};
 use reef_door::{Boot, CloseReason, DoorPhase, RunDir, ending};
 use reef_model::{Clock, Isolation, SystemClock};
 use tokio::{
@@ -134,6 +137,10 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
         status: status.clone(),
         logs: logs.clone(),
     };
+    let requests = named::Requests::open(&state_dir, clock.clone())
+        .await
+        .context("cannot open what is known of named requests")?;
+    let held = held::Held::default();
     let work = work::Work::new();
     let activity = activity::Activity::default();
     let sockets = sockets::Sockets::new(activity.clone());
@@ -141,11 +148,18 @@ async fn run(prepared: Prepared) -> anyhow::Result<()> {
     // Whose use keeps the instance awake; chat notes its own.
     let terminals = terminal::Terminals::new(work.clone(), sockets.clone(), clock.clone(), terminal_idle);
     let used = axum::Router::new()
-        .merge(files::router(work.clone(), [&layout.workspace, &layout.home]))
+        .merge(files::router(work.clone(), held.clone(), [&layout.workspace, &layout.home]))
         .merge(terminals.router())
         .merge(desktop::router(work.clone(), sockets.clone(), isolation, home, clock.clone()))
-        .layer(axum::middleware::from_fn_with_state(activity.clone(), activity::note));
-    let rooms = chat.clone().router().merge(sockets.clone().router()).merge(used);
+        .layer(from_fn_with_state(requests, named::remember))
+        .layer(from_fn_with_state(activity.clone(), activity::note));
+    let rooms = chat
+        .clone()
+        .router()
+        .merge(used)
+        .layer(from_fn_with_state(held, held::hold))
+        .layer(from_fn(problem::render))
+        .merge(sockets.clone().router());
     let app = http::router(routes, rooms);
     let (stop_chat, stop_server, shutdown) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());

@@ -11,12 +11,16 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderValue, StatusCode, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use reef_door::{ErrorBody, ErrorCode, headers};
 use reef_model::RequestId;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::work::WorkError;
+use super::{
+    held::{MAX_BODY, Room},
+    work::WorkError,
+};
 
 /// An answer that is an error.
 #[derive(Debug, Clone)]
@@ -25,12 +29,14 @@ pub(crate) struct Problem {
     code: ErrorCode,
     message: Cow<'static, str>,
     details: Value,
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     /// Makes one with the code's usual status.
     pub(crate) fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: code.status(), code, message: message.into(), details: Value::Null }
+        let retry_after = (code == ErrorCode::InstanceNotReady).then_some(5);
+        Self { status: code.status(), code, message: message.into(), details: Value::Null, retry_after }
     }
 
     /// A field that cannot be taken (422).
@@ -50,6 +56,12 @@ impl Problem {
     /// The same with another status than the code's usual one.
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
+        self
+    }
+
+    /// Says after how many seconds it may be tried again.
+    pub(crate) fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 
@@ -97,8 +109,8 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
         let set = std::mem::take(response.headers_mut());
         response = (problem.status, Json(body)).into_response();
         response.headers_mut().extend(set);
-        if problem.code == ErrorCode::InstanceNotReady {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        if let Some(seconds) = problem.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
@@ -107,23 +119,38 @@ pub(crate) async fn render(request: Request, next: Next) -> Response {
     response
 }
 
+/// Reads a whole body, at most [`MAX_BODY`].
+pub(super) async fn whole_body(body: axum::body::Body) -> Result<Bytes, Problem> {
+    match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) => Err(unread(error.is::<LengthLimitError>())),
+    }
+}
+
+fn unread(is_too_large: bool) -> Problem {
+    if is_too_large {
+        return Problem::new(ErrorCode::PayloadTooLarge, "The body is larger than this route takes.");
+    }
+    Problem::new(ErrorCode::InvalidRequest, "The body could not be read.")
+}
+
 /// A JSON body, together with its bytes.
 pub(crate) struct Body<T> {
     /// What it says.
     pub(crate) value: T,
     /// As it came.
     pub(crate) bytes: Bytes,
+    /// What it takes of the memory for bodies.
+    _room: Option<Room>,
 }
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
+        let room = request.extensions_mut().remove::<Room>();
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection: BytesRejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                return Problem::new(ErrorCode::PayloadTooLarge, "The body is larger than this route takes.");
-            }
-            Problem::new(ErrorCode::InvalidRequest, "The body could not be read.")
+            unread(rejection.status() == StatusCode::PAYLOAD_TOO_LARGE)
         })?;
         let value = serde_json::from_slice(&bytes).map_err(|error| {
             let message = error.to_string();
@@ -135,7 +162,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             )
             .with(json!({ "fields": [{ "field": field, "message": message }] }))
         })?;
-        Ok(Self { value, bytes })
+        Ok(Self { value, bytes, _room: room })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 
 use axum::{
-    Json,
     body::Body,
     extract::State,
     response::{IntoResponse, Response},
@@ -29,7 +28,10 @@ use super::{
     path_of,
 };
 use crate::{
-    door::problem::{Params, Problem},
+    door::{
+        held::json_in,
+        problem::{Params, Problem},
+    },
     wire::files::{Call, Reply, etag},
 };
 
@@ -87,7 +89,7 @@ pub(super) async fn get(
 }
 
 /// Answers with a file's text, or base64 of it.
-pub(super) async fn read(State(files): State<Files>, params: Params) -> Result<Json<Content>, Problem> {
+pub(super) async fn read(State(files): State<Files>, params: Params) -> Result<Response, Problem> {
     let encoding = params.get::<String>("encoding", "utf8 or base64")?;
     let encoding = match encoding.as_deref() {
         None => None,
@@ -105,7 +107,7 @@ pub(super) async fn read(State(files): State<Files>, params: Params) -> Result<J
     })?;
     let truncated = size > bytes.len() as u64;
     let (content, encoding) = encode(bytes, encoding, truncated)?;
-    Ok(Json(Content {
+    let content = Content {
         path: entry.path,
         content,
         encoding,
@@ -113,7 +115,8 @@ pub(super) async fn read(State(files): State<Files>, params: Params) -> Result<J
         etag: etag(&stat),
         modified_at: entry.modified_at,
         truncated,
-    }))
+    };
+    json_in(Some(room), &content)
 }
 
 /// Writes bytes as wanted; where nothing was said, as text if they are.

@@ -23,6 +23,7 @@ use axum::{
 
 use self::{failure::nonsense, handed::Volumes};
 use super::{
+    held::{Held, MAX_BODY},
     problem::{self, Params, Problem},
     work::Work,
 };
@@ -31,12 +32,9 @@ use crate::wire::{
     work,
 };
 
-/// For JSON: 16 MiB in base64, and what is around them. Raw bodies have no limit here.
-const BODY_LIMIT: usize = 24 * 1024 * 1024;
-
 /// Returns `/files…` without authentication. `roots` are the workspace and the home as the door sees them.
-pub(crate) fn router(work: Work, roots: [&Path; 2]) -> Router {
-    let files = Files { work, volumes: Arc::new(Volumes::new(roots)) };
+pub(super) fn router(work: Work, held: Held, roots: [&Path; 2]) -> Router {
+    let files = Files { work, held, volumes: Arc::new(Volumes::new(roots)) };
     Router::new()
         .route("/files", get(stream::list).delete(tree::delete))
         .route("/files/stat", get(tree::stat))
@@ -51,7 +49,8 @@ pub(crate) fn router(work: Work, roots: [&Path; 2]) -> Router {
         .route("/files/archive", get(stream::archive).post(stream::extract))
         .route("/files/search", get(stream::search))
         .route("/files/watch", get(stream::watch))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        // Raw bodies have none.
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(problem::render))
         .with_state(files)
 }
@@ -60,6 +59,7 @@ pub(crate) fn router(work: Work, roots: [&Path; 2]) -> Router {
 #[derive(Clone)]
 struct Files {
     work: Work,
+    held: Held,
     volumes: Arc<Volumes>,
 }
 

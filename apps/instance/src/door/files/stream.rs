@@ -32,7 +32,10 @@ use super::{
     upload::drain,
 };
 use crate::{
-    door::problem::{Params, Problem},
+    door::{
+        held::{Room, json_in},
+        problem::{Params, Problem},
+    },
     wire::files::{Call, List, Reply, Search},
 };
 
@@ -42,6 +45,8 @@ const SEARCH_LIMIT: u32 = 200;
 const MAX_SEARCH: u32 = 1000;
 /// Bytes of entries or matches that one answer may have; far more than honest ones need.
 const MAX_LINES: u64 = 64 << 20;
+/// Bytes of them that are read whatever else is held.
+const FEW_LINES: u64 = 1 << 20;
 /// Bytes of one change.
 const MAX_LINE: u64 = 128 << 10;
 /// Bytes of an archive that are carried at a time, and that the pipe holds.
@@ -58,9 +63,9 @@ pub(super) async fn list(State(files): State<Files>, params: Params) -> Result<R
         limit,
         cursor: params.get("cursor", "the X-Next-Cursor of an earlier page")?,
     };
-    let (reply, entries) = lines::<Entry>(&files, Call::List(list)).await?;
+    let Lines { reply, all, room } = lines::<Entry>(&files, Call::List(list)).await?;
     let Reply::Listed(next) = reply else { return Err(nonsense()) };
-    let mut response = Json(entries).into_response();
+    let mut response = json_in(room, &all)?;
     if let Some(next) = next {
         let path = utf8_percent_encode(&path, NON_ALPHANUMERIC);
         let next = utf8_percent_encode(&next, NON_ALPHANUMERIC).to_string();
@@ -72,10 +77,7 @@ pub(super) async fn list(State(files): State<Files>, params: Params) -> Result<R
 }
 
 /// Searches files.
-pub(super) async fn search(
-    State(files): State<Files>,
-    params: Params,
-) -> Result<Json<SearchResult>, Problem> {
+pub(super) async fn search(State(files): State<Files>, params: Params) -> Result<Response, Problem> {
     let query = params.get::<String>("query", "a text")?.filter(|query| !query.is_empty());
     let search = Search {
         path: path_of(&params)?,
@@ -87,9 +89,9 @@ pub(super) async fn search(
         hidden: params.switch("hidden")?,
         limit: limit(&params, SEARCH_LIMIT, MAX_SEARCH)?,
     };
-    let (reply, matches) = lines::<SearchMatch>(&files, Call::Search(search)).await?;
+    let Lines { reply, all: matches, room } = lines::<SearchMatch>(&files, Call::Search(search)).await?;
     let Reply::Searched { files: files_searched, truncated } = reply else { return Err(nonsense()) };
-    Ok(Json(SearchResult { matches, truncated, files_searched }))
+    json_in(room, &SearchResult { matches, truncated, files_searched })
 }
 
 /// Packs a directory or file.
@@ -193,17 +195,31 @@ async fn next_change(lines: &mut BufReader<pipe::Receiver>) -> Option<WatchEvent
     serde_json::from_slice(&line).ok()
 }
 
-/// Reads all lines that a call writes.
-async fn lines<T: DeserializeOwned>(files: &Files, call: Call) -> Result<(Reply, Vec<T>), Problem> {
-    let Running { pipe, asking } = Running::reading(files, call)?;
+/// What a call wrote and said.
+struct Lines<T> {
+    reply: Reply,
+    all: Vec<T>,
+    room: Option<Room>,
+}
+
+/// Reads all lines that a call writes. While there is no room for many, hands waits with them.
+async fn lines<T: DeserializeOwned>(files: &Files, call: Call) -> Result<Lines<T>, Problem> {
+    let Running { mut pipe, asking } = Running::reading(files, call)?;
     let mut bytes = Vec::new();
-    let length = pipe.take(MAX_LINES).read_to_end(&mut bytes).await.map_err(|_| nonsense())?;
-    if length as u64 == MAX_LINES {
-        return Err(Problem::field("limit", "the answer would be too large; ask for less"));
+    let mut read = async |most: u64| {
+        (&mut pipe).take(most - bytes.len() as u64).read_to_end(&mut bytes).await.map_err(|_| nonsense())?;
+        Ok::<_, Problem>(bytes.len() as u64 == most)
+    };
+    let mut room = None;
+    if read(FEW_LINES).await? {
+        room = Some(files.held.take(MAX_LINES).await?);
+        if read(MAX_LINES).await? {
+            return Err(Problem::field("limit", "the answer would be too large; ask for less"));
+        }
     }
     let reply = asking.await.map_err(|_| nonsense())??;
-    let lines = serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<_, _>>();
-    Ok((reply, lines.map_err(|_| nonsense())?))
+    let all = serde_json::Deserializer::from_slice(&bytes).into_iter().collect::<Result<_, _>>();
+    Ok(Lines { reply, all: all.map_err(|_| nonsense())?, room })
 }
 
 /// A call that writes to a pipe. Dropped, hands notices and ends it.

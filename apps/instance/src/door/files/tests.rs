@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
-use crate::hands::testing::TestHands;
+use crate::{door::held::Held, hands::testing::TestHands};
 
 struct Door {
     hands: TestHands,
@@ -26,7 +26,7 @@ impl Door {
     fn start() -> Self {
         let hands = TestHands::start();
         let roots = ["workspace", "home"].map(|name| hands.dir.path().join(name));
-        let app = super::router(hands.work.clone(), [&roots[0], &roots[1]]);
+        let app = super::router(hands.work.clone(), Held::default(), [&roots[0], &roots[1]]);
         Self { hands, app }
     }
 

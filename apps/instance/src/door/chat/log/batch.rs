@@ -315,7 +315,7 @@ impl Batch {
         &mut self,
         fingerprint: Option<&Fingerprint>,
     ) -> Result<Option<Uuid>, AcceptError> {
-        let Some(Fingerprint { caller, key, body }) = fingerprint else { return Ok(None) };
+        let Some(Fingerprint { name, body }) = fingerprint else { return Ok(None) };
         let expired = self.now - KEY_TTL;
         sqlx::query("DELETE FROM idempotency WHERE created_at < $1")
             .bind(expired)
@@ -323,8 +323,8 @@ impl Batch {
             .await?;
         let row: Option<(Vec<u8>, Uuid)> =
             sqlx::query_as("SELECT fingerprint, target FROM idempotency WHERE caller = $1 AND key = $2")
-                .bind(caller)
-                .bind(key)
+                .bind(&name.caller)
+                .bind(&name.name)
                 .fetch_optional(self.conn())
                 .await?;
         match row {
@@ -338,13 +338,13 @@ impl Batch {
         fingerprint: Option<&Fingerprint>,
         target: Uuid,
     ) -> Result<(), LogError> {
-        let Some(Fingerprint { caller, key, body }) = fingerprint else { return Ok(()) };
+        let Some(Fingerprint { name, body }) = fingerprint else { return Ok(()) };
         let now = self.now;
         sqlx::query(
             "INSERT INTO idempotency (caller, key, fingerprint, target, created_at) VALUES ($1, $2, $3, $4, $5)",
         )
-        .bind(caller)
-        .bind(key)
+        .bind(&name.caller)
+        .bind(&name.name)
         .bind(&body[..])
         .bind(target)
         .bind(now)

@@ -5,6 +5,7 @@ use reef_model::{ChatSessionId, TurnId};
 use sqlx::types::Uuid;
 
 use super::{super::session_key, End, Log, LogError, OpenTurn, StoredRequest};
+use crate::door::named::Name;
 
 /// Turns that may wait or run at a time; each holds its request, and what the gateway says of it.
 pub(in super::super) const OPEN_TURNS: u32 = 256;
@@ -57,11 +58,10 @@ impl From<sqlx::Error> for AcceptError {
     }
 }
 
-/// `Idempotency-Key`, whose it is, and a hash of the route and body that it came with.
+/// A name for a request, and a hash of the route and body that it came with.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Fingerprint {
-    pub(in super::super) caller: String,
-    pub(in super::super) key: String,
+    pub(in super::super) name: Name,
     pub(in super::super) body: [u8; 32],
 }
 

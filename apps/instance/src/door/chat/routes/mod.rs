@@ -15,9 +15,7 @@ use axum::{
 };
 
 use super::Chat;
-
-/// 15 MiB of attachments in base64, the message, and the JSON around them.
-const BODY_LIMIT: usize = 24 * 1024 * 1024;
+use crate::door::held::MAX_BODY;
 
 /// Returns `/chat…` without authentication.
 pub(super) fn router(chat: Arc<Chat>) -> Router {
@@ -33,7 +31,7 @@ pub(super) fn router(chat: Arc<Chat>) -> Router {
             "/chat/sessions/{session_id}",
             patch(sessions::rename).delete(sessions::delete).get(sessions::get),
         )
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(middleware::from_fn(problem::render))
         .with_state(chat)
 }

@@ -4,6 +4,7 @@ use reef_door::ErrorCode;
 use serde_json::json;
 
 use super::super::log::{AcceptError, LogError, OPEN_TURNS};
+use crate::door::named::name_reused;
 pub(super) use crate::door::problem::{Body, Params, Problem, render};
 
 impl Problem {
@@ -65,10 +66,7 @@ impl From<AcceptError> for Problem {
         match error {
             AcceptError::NoSession => Self::no_session(),
             AcceptError::Foreign => Self::foreign_session(),
-            AcceptError::KeyReused => Self::field(
-                "Idempotency-Key",
-                "was used with another body in the last 24 hours; use a new one for a new request",
-            ),
+            AcceptError::KeyReused => name_reused(),
             AcceptError::TooManyTurns => Self::new(
                 ErrorCode::QuotaExceeded,
                 "Too many turns wait in this instance. Wait until some have ended, or cancel them.",

@@ -7,11 +7,8 @@ use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
-use reef_door::{
-    chat::{CreateChatSession, PatchChatSession},
-    headers::IDEMPOTENT_REPLAYED,
-};
+use http::{HeaderMap, StatusCode};
+use reef_door::chat::{CreateChatSession, PatchChatSession};
 use reef_model::ChatSessionId;
 
 use super::{
@@ -19,7 +16,10 @@ use super::{
     problem::{Body, Params, Problem},
     turns::fingerprint,
 };
-use crate::door::chat::{Chat, log::Accepted};
+use crate::door::{
+    chat::{Chat, log::Accepted},
+    named::mark_replayed,
+};
 
 const TITLE_CHARS: usize = 200;
 
@@ -56,7 +56,7 @@ pub(super) async fn create(
     let session = chat.log.session(id).await?.ok_or_else(Problem::no_session)?;
     let mut response = (StatusCode::CREATED, Json(session)).into_response();
     if is_replay {
-        response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+        mark_replayed(&mut response);
     }
     Ok(response)
 }

@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderValue};
 use reef_door::{
     ErrorCode,
     chat::{ChatRequest, OnDisconnect, Turn, TurnStatus},
-    headers::{CALLER, IDEMPOTENCY_KEY, IDEMPOTENT_REPLAYED},
 };
 use reef_model::{ChatSessionId, TurnId};
 use serde_json::json;
@@ -24,15 +23,17 @@ use super::{
     follow::{Broken, Filter, follow, last_event_id, sse},
     problem::{Body, Problem},
 };
-use crate::door::chat::{
-    Chat,
-    log::{Accepted, Entry, Fingerprint, NewTurn, StoredRequest},
+use crate::door::{
+    chat::{
+        Chat,
+        log::{Accepted, Entry, Fingerprint, NewTurn, StoredRequest},
+    },
+    named::{Name, mark_replayed},
 };
 
 const MESSAGE_BYTES: usize = 1024 * 1024;
 const ATTACHMENTS: usize = 16;
 const ATTACHMENT_BYTES: usize = 15 * 1024 * 1024;
-const KEY_BYTES: usize = 255;
 const DEFAULT_WAIT_SECONDS: u32 = 600;
 
 /// Runs a turn and answers with it when it has ended.
@@ -124,7 +125,7 @@ impl Taken {
 
     fn mark(&self, mut response: Response) -> Response {
         if self.is_replay {
-            response.headers_mut().insert(IDEMPOTENT_REPLAYED, HeaderValue::from_static("true"));
+            mark_replayed(&mut response);
         }
         response
     }
@@ -222,14 +223,9 @@ pub(super) fn fingerprint(
     route: &str,
     body: &Bytes,
 ) -> Result<Option<Fingerprint>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else { return Ok(None) };
-    let key = value.to_str().ok().filter(|key| !key.is_empty() && key.len() <= KEY_BYTES);
-    let key =
-        key.ok_or_else(|| Problem::field("Idempotency-Key", "must be 1 to 255 printable characters"))?;
+    let Some(name) = Name::of(headers)? else { return Ok(None) };
     let body = Sha256::new().chain_update(route).chain_update([0]).chain_update(body).finalize().into();
-    // The control plane says who calls; without it there is but one caller.
-    let caller = headers.get(CALLER).and_then(|caller| caller.to_str().ok()).unwrap_or_default();
-    Ok(Some(Fingerprint { caller: caller.to_owned(), key: key.to_owned(), body }))
+    Ok(Some(Fingerprint { name, body }))
 }
 
 /// Returns what `POST …/chat` says of a turn that has no whole answer; the turn itself is in the details.
