@@ -4,6 +4,7 @@
 mod command;
 mod listen;
 mod model_access;
+mod open_files;
 mod output;
 mod platform;
 mod server_key;

@@ -7,7 +7,7 @@ use reef_mail::Smtp;
 use reef_model::RuntimeKind;
 use tokio::net::TcpListener;
 
-use crate::{output::say, platform};
+use crate::{open_files, output::say, platform};
 
 /// Below this an instance may fail to start: OpenClaw's state and a workspace.
 const LOW_DISK_BYTES: u64 = 1 << 30;
@@ -45,6 +45,7 @@ pub(crate) async fn run(config: anyhow::Result<Config>) -> anyhow::Result<ExitCo
             config.warnings().iter().for_each(|warning| report.odd(warning));
             address(&config, &mut report).await;
             disk(&config.server.data_dir, &mut report);
+            files(&report);
             secrets(&config, &mut report);
             mail(&config, &mut report).await;
             runtime(&config, &mut report).await;
@@ -93,6 +94,18 @@ fn disk(data_dir: &Path, report: &mut Report) {
             }
         }
         Err(error) => report.wrong(&format!("{}: {error}", data_dir.display())),
+    }
+}
+
+/// As `reef serve` will have it: it asks for all that it may.
+fn files(report: &Report) {
+    match open_files::raise() {
+        Ok(most) if most < open_files::FEW => report.odd(&format!(
+            "{most} files may be open at once, and each client and instance takes some: \
+             raise the limit (ulimit -Hn, LimitNOFILE=, --ulimit nofile=)"
+        )),
+        Ok(_) => {}
+        Err(error) => report.odd(&format!("the limit of open files cannot be raised: {error}")),
     }
 }
 

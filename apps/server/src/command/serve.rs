@@ -7,11 +7,14 @@ use std::process::ExitCode;
 use reef_api::Crowd;
 use reef_config::Config;
 
-use crate::{listen, platform, platform::Platform, stop, telemetry};
+use crate::{listen, open_files, platform, platform::Platform, stop, telemetry};
 
 /// Serves until a signal; then finishes what it is at.
 pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start_logs(&config)?;
+    if let Err(error) = open_files::raise() {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
     let stop = stop::on_signal()?;
     // First of all: a second server in the same directory must not get further than this.
     let listener = listen::bind(config.server.listen, "REEF_LISTEN").await?;

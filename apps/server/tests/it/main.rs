@@ -44,6 +44,16 @@ fn reef(dir: &Path, args: &[&str]) -> Command {
     command
 }
 
+/// The same, by a shell that first sets limits.
+fn reef_after(limits: &str, dir: &Path, args: &[&str]) -> Command {
+    let program = reef(dir, args);
+    let mut command = Command::new("/bin/sh");
+    command.arg("-c").arg(format!("{limits} && exec \"$0\" \"$@\""));
+    command.arg(program.get_program()).args(program.get_args()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(dir);
+    command
+}
+
 fn run(dir: &Path, args: &[&str]) -> Output {
     reef(dir, args).output().unwrap()
 }
@@ -61,7 +71,11 @@ struct Served {
 
 impl Served {
     fn start(dir: &Path, last_word: &str) -> Self {
-        let mut child = reef(dir, &["serve"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        Self::spawn(reef(dir, &["serve"]), last_word)
+    }
+
+    fn spawn(mut command: Command, last_word: &str) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut greeting = String::new();
         while !greeting.contains(last_word) {
@@ -184,3 +198,18 @@ fn the_document_needs_nothing() {
         assert!(text(&output.stdout).starts_with(begin));
     }
 }
+#[test]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let dir = place();
+    let served =
+        Served::spawn(reef_after("ulimit -Sn 500 && ulimit -Hn 5000", dir.path(), &["serve"]), "chat/stream");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5000", "5000"]);
+    served.stop();
+
+    let said = |limits: &str| text(&reef_after(limits, dir.path(), &["doctor"]).output().unwrap().stdout);
+    assert!(said("ulimit -Sn 500 && ulimit -Hn 5000").contains("5000 files may be open"));
+    assert!(!said("ulimit -Sn 500 && ulimit -Hn 9000").contains("files may be open"));
+}
+
