@@ -41,7 +41,7 @@ async fn answers_streams_and_uses_a_tool(platform: &Platform) {
 }
 
 /// Ids strictly increase, there is one terminal event, it is the last, and the deltas are the answer.
-fn assert_stream_is_whole(events: &[SseEvent]) {
+pub(crate) fn assert_stream_is_whole(events: &[SseEvent]) {
     assert!(events.windows(2).all(|pair| pair[0].id < pair[1].id), "{events:?}");
     assert_eq!(events.iter().filter(|e| e.is_terminal()).count(), 1);
     let last = events.last().unwrap();

@@ -14,5 +14,6 @@ mod platform;
 mod random_kills;
 mod sse;
 mod terminal;
+mod stop;
 mod vnc;
 mod workbench;

@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -123,6 +123,18 @@ impl Platform {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    /// Asks the server to stop, waits until it has ended, and returns how.
+    pub(crate) async fn stop(&mut self) -> ExitStatus {
+        nix::sys::signal::kill(self.pid(), nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.ended().await
+    }
+
+    /// Waits until the server has ended, and returns how.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        tokio::task::spawn_blocking(move || child.wait().unwrap()).await.unwrap()
     }
 
     /// Signs in as the operator and mints a key with every scope.

@@ -1,8 +1,11 @@
 //! What every handler has at hand.
 
 use std::{
-    sync::{Arc, OnceLock},
-    time::Instant,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use axum::body::Body;
@@ -55,7 +58,8 @@ struct Inner {
     seats: Seats,
     familiar: Familiar,
     begun: Instant,
-    draining: CancellationToken,
+    is_draining: AtomicBool,
+    ending: CancellationToken,
     rendered: OnceLock<Rendered>,
 }
 
@@ -68,15 +72,21 @@ impl ApiState {
             seats: Seats::new(parts.caps),
             familiar: Familiar::default(),
             begun: Instant::now(),
-            draining: CancellationToken::new(),
+            is_draining: AtomicBool::new(false),
+            ending: CancellationToken::new(),
             rendered: OnceLock::new(),
             parts,
         }))
     }
 
-    /// Says no to new work at `/readyz` and ends the streams that are ours and every WebSocket; what doors stream goes on.
-    pub fn drain(&self) {
-        self.0.draining.cancel();
+    /// Begins a stop: says no at `/readyz` and goes on serving for `delay`, while load balancers look elsewhere, then
+    /// cancels `closing`, which the listener watches, and ends the streams that are ours and every WebSocket; what doors
+    /// stream goes on. Who cancels `closing` meanwhile cuts the delay short.
+    pub async fn drain(&self, delay: Duration, closing: &CancellationToken) {
+        self.0.is_draining.store(true, Ordering::Release);
+        let _ = tokio::time::timeout(delay, closing.cancelled()).await;
+        closing.cancel();
+        self.0.ending.cancel();
         self.0.pipe.hang_up();
     }
 
@@ -85,8 +95,13 @@ impl ApiState {
         self.0.pipe.close().await;
     }
 
-    pub(crate) fn draining(&self) -> &CancellationToken {
-        &self.0.draining
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.is_draining.load(Ordering::Acquire)
+    }
+
+    /// Returns what is cancelled when streams of ours must end.
+    pub(crate) fn ending(&self) -> &CancellationToken {
+        &self.0.ending
     }
 
     pub(crate) fn control(&self) -> &Control {

@@ -95,6 +95,11 @@ impl Layers {
     }
 
     /// Returns all settings, redacted.
+    /// Tells whether the operator said a setting.
+    pub(crate) fn is_said(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, source)| *source != Source::Default)
+    }
+
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let show = |variable: &'static Variable| {
             let (value, source) = &self.values[variable.key];

@@ -81,6 +81,8 @@ pub struct Server {
     pub peer_listen: Option<SocketAddr>,
     /// Where other replicas reach this one.
     pub peer_url: Option<Origin>,
+    /// How long a stop goes on serving while it says that it is not ready.
+    pub shutdown_delay: Duration,
     /// How long a stop may wait for open requests.
     pub shutdown_grace: Duration,
 }
@@ -288,6 +290,19 @@ mod tests {
         assert_eq!(source("server.listen"), Source::Environment);
         assert_eq!(source("server.data_dir"), Source::File);
         assert_eq!(source("runtime.kind"), Source::Default);
+    }
+
+    #[test]
+    fn a_stop_is_delayed_where_others_look() {
+        let delay = |pairs: &[(&str, &str)]| {
+            let mut pairs = pairs.to_vec();
+            pairs.push(("REEF_RUNTIME", "docker"));
+            Config::load(None, env(&pairs)).unwrap().server.shutdown_delay.as_secs()
+        };
+        assert_eq!(delay(&[]), 0);
+        assert_eq!(delay(&[("REEF_LISTEN", "0.0.0.0:8080")]), 5);
+        assert_eq!(delay(&[("REEF_SHUTDOWN_DELAY_SECONDS", "5")]), 5);
+        assert_eq!(delay(&[("REEF_LISTEN", "0.0.0.0:8080"), ("REEF_SHUTDOWN_DELAY_SECONDS", "0")]), 0);
     }
 
     #[test]

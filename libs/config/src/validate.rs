@@ -151,8 +151,11 @@ impl Check<'_> {
                 net
             })
             .collect();
+        let listen = listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        let delay = Duration::from_secs(self.number("server.shutdown_delay_seconds"));
+        let is_delayed = self.layers.is_said("server.shutdown_delay_seconds") || !listen.ip().is_loopback();
         Server {
-            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            listen,
             public_url: self.parsed("server.public_url", "an origin", "https://reef.example.org"),
             content_url,
             data_dir: self.layers.text("server.data_dir").unwrap_or_else(|| "./data".into()).into(),
@@ -161,6 +164,7 @@ impl Check<'_> {
             metrics_listen: self.parsed("server.metrics_listen", ADDRESS, "127.0.0.1:9090"),
             peer_listen: self.parsed("server.peer_listen", ADDRESS, "0.0.0.0:8443"),
             peer_url: self.parsed("server.peer_url", "an origin", "https://10.0.0.1:8443"),
+            shutdown_delay: if is_delayed { delay } else { Duration::ZERO },
             shutdown_grace: Duration::from_secs(self.number("server.shutdown_grace_seconds")),
         }
     }

@@ -35,6 +35,7 @@ pub(crate) const VARIABLES: &[Variable] = &[
     open("server.metrics_listen", "REEF_METRICS_LISTEN"),
     open("server.peer_listen", "REEF_PEER_LISTEN"),
     open("server.peer_url", "REEF_PEER_URL"),
+    open("server.shutdown_delay_seconds", "REEF_SHUTDOWN_DELAY_SECONDS"),
     open("server.shutdown_grace_seconds", "REEF_SHUTDOWN_GRACE_SECONDS"),
     open("log.format", "REEF_LOG_FORMAT"),
     alias("RUST_LOG", open("log.filter", "REEF_LOG")),

@@ -67,15 +67,15 @@ impl Replica {
             workers,
             web: WebApp::default(),
         });
-        let stop = CancellationToken::new();
+        let (stop, closing) = (CancellationToken::new(), CancellationToken::new());
         let router = reef_api::router(api.clone());
         let serving = {
-            let (stop, api) = (stop.clone(), api.clone());
+            let (stop, closing, api) = (stop.clone(), closing.clone(), api.clone());
             async move {
                 let crowd = Crowd::new(u32::MAX, Vec::new());
-                let connections = reef_api::serve(listener, router, crowd, stop.clone());
+                let connections = reef_api::serve(listener, router, crowd, closing.clone());
                 stop.cancelled().await;
-                api.drain();
+                api.drain(Duration::ZERO, &closing).await;
                 connections.wait().await;
             }
         };
@@ -84,9 +84,9 @@ impl Replica {
             async move { api.run(stop).await }
         };
         let tunnels = {
-            let (stop, api) = (stop.clone(), api.clone());
+            let api = api.clone();
             async move {
-                stop.cancelled().await;
+                closing.cancelled().await;
                 api.close().await;
             }
         };

@@ -21,7 +21,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let bound = listener.local_addr()?;
     let origin = config.server.origin(bound);
     if let Some(address) = config.server.metrics_listen {
-        listen::metrics(address, telemetry::start_metrics()?, stop.clone()).await?;
+        listen::metrics(address, telemetry::start_metrics()?, stop.closing.clone()).await?;
     }
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -40,12 +40,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<ExitCode> {
     let greeting = greeting::Greeting::prepare(&config, &origin, bound, &platform.control).await?;
     platform.start();
     let crowd = Crowd::new(Platform::caps(&config).address, config.server.trusted_proxies.clone());
-    let connections = reef_api::serve(listener, reef_api::router(platform.api.clone()), crowd, stop.clone());
+    let router = reef_api::router(platform.api.clone());
+    let connections = reef_api::serve(listener, router, crowd, stop.closing.clone());
     greeting.print();
     tracing::info!(%origin, runtime = %config.runtime, isolation = %platform.control.runtime().isolation(), "ready");
 
-    stop.cancelled().await;
-    platform.api.drain();
+    stop.asked.cancelled().await;
+    platform.api.drain(config.server.shutdown_delay, &stop.closing).await;
     let grace = config.server.shutdown_grace;
     let is_drained = tokio::time::timeout(grace, connections.wait()).await.is_ok();
     if !is_drained {

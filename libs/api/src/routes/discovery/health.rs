@@ -89,7 +89,7 @@ pub(crate) struct Dependencies {
 )]
 async fn ready(State(state): State<ApiState>) -> ApiResult<Response> {
     let is_up = state.control().db().ping().await.is_ok();
-    let status = match (state.draining().is_cancelled(), is_up) {
+    let status = match (state.is_draining(), is_up) {
         (true, _) => "draining",
         (false, false) => "not_ready",
         (false, true) => "ready",

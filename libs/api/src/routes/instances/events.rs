@@ -94,7 +94,7 @@ async fn follow(
             let event = tokio::select! {
                 event = events.recv() => event,
                 () = caller.identity().revoked().cancelled() => return,
-                () = state.draining().cancelled() => return,
+                () = state.ending().cancelled() => return,
             };
             match event {
                 Ok(event) => {
