@@ -3,7 +3,7 @@
 use reef_model::{
     ApiKeyId, ChatSessionId, InstanceId, InviteId, OperationId, Scope, SessionId, TerminalId, TurnId,
 };
-use reef_testkit::{Answer, Client, Operation, Platform, both_engines};
+use reef_testkit::{Answer, Call, Client, Operation, Platform, both_engines};
 use serde_json::{Value, json};
 
 const GARBAGE: &str = "{\"neither\": JSON";
@@ -43,9 +43,19 @@ fn path(operation: &Operation, instance: &str) -> String {
     path
 }
 
-/// Sends garbage under a fixed request id, so that equal answers are equal byte for byte.
+/// Sends garbage, plainly and under an `Idempotency-Key`: the refusal is the same.
 async fn knock(client: &Client, operation: &Operation, instance: &str) -> Answer {
-    let call = client.call(&operation.method, &path(operation, instance)).header("x-request-id", "walk");
+    let path = path(operation, instance);
+    let answer = knock_once(client.call(&operation.method, &path), operation).await;
+    let named = client.call(&operation.method, &path).header("idempotency-key", "walk");
+    let named = knock_once(named, operation).await;
+    assert_eq!((named.status, &named.body), (answer.status, &answer.body), "{}", operation.template);
+    answer
+}
+
+/// Sends it under a fixed request id, so that equal answers are equal byte for byte.
+async fn knock_once(call: Call, operation: &Operation) -> Answer {
+    let call = call.header("x-request-id", "walk");
     if operation.description["x-reef-kind"] == "websocket" {
         return call.open().await.err().expect("the door's socket is not for this one");
     }

@@ -75,6 +75,29 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn who_may_not_is_told_so_before_anything_else(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let (ada, bob) = (platform.account("ada").await, platform.account("bob").await);
+        let theirs = bob.ready_instance(&platform).await;
+        let large = "x".repeat(300 * 1024);
+        let start = ada.call("POST", &format!("/api/instances/{theirs}/start"));
+        let start = start.header("idempotency-key", "s").body("application/json", large);
+        start.send().await.expect_error(404, "NOT_FOUND");
+
+        // An answer from when a key was more is not given to it any more.
+        ada.entitle(&platform).await;
+        let minted = ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
+        let key = platform.anonymous().with_key(minted["secret"].as_str().unwrap());
+        let create = async || named(&key, "a", "POST", "/api/instances", json!({})).await;
+        create().await.expect(201);
+        assert!(is_replayed(&create().await));
+        let path = format!("/api/keys/{}", minted["id"].as_str().unwrap());
+        ada.patch(&path, json!({"scopes": ["chat"]})).await.expect(200);
+        let refused = async || (create().await.status == 403).then_some(());
+        eventually("the narrowed key is refused", refused).await;
+        platform.finish().await;
+    }
+
     async fn an_error_frees_the_name(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;

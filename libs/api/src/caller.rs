@@ -24,8 +24,8 @@ use serde_json::json;
 pub(crate) use self::cache::CallerCache;
 pub(crate) use self::identity::Identity;
 pub(crate) use self::right::{
-    Account, Anyone, Chat, Desktop, Exec, Files, InstancesRead, InstancesWrite, Operator, Person, Right,
-    Terminal,
+    Account, Anyone, Chat, Desktop, Exec, Files, InstancesRead, InstancesWrite, Need, Operator, Person,
+    Right, Terminal,
 };
 use crate::{
     ApiError, ApiResult, ApiState,
@@ -88,7 +88,7 @@ impl<R: Right> Caller<R> {
     ) -> ApiResult<Self> {
         let context = context_of(parts)?;
         let identity = authenticate(parts, state, &context, instance).await?;
-        authorize::<R>(&identity, instance)?;
+        authorize(&identity, Need::of::<R>(), instance)?;
         let subject = Subject::Credential(identity.credential_uuid());
         context.set_rate(state.limits().check(R::policy(&parts.method), &subject)?);
         Ok(Self { identity, context, right: PhantomData })
@@ -271,11 +271,12 @@ async fn identity_of(claims: Claims, state: &ApiState) -> ApiResult<Option<Arc<I
     Ok(standing.map(|standing| Arc::new(Identity::new(principal, key, standing))))
 }
 
-fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> ApiResult<()> {
-    if R::NEEDS_OPERATOR && identity.principal.role != Role::Operator {
+/// Decides what needs no look at the instance itself.
+pub(crate) fn authorize(identity: &Identity, need: Need, instance: Option<InstanceId>) -> ApiResult<()> {
+    if need.is_operators && identity.principal.role != Role::Operator {
         return Err(ApiError::new(ErrorCode::Forbidden, "Only the operator of this service may do this."));
     }
-    let Some(scope) = R::SCOPE else { return Ok(()) };
+    let Some(scope) = need.scope else { return Ok(()) };
     can(&identity.principal, scope, instance).map_err(|denied| match denied {
         Denied::Scope(scope) => ApiError::new(
             ErrorCode::Forbidden,
@@ -289,7 +290,7 @@ fn authorize<R: Right>(identity: &Identity, instance: Option<InstanceId>) -> Api
         )
         .with_details(json!({ "reason": "instance_ids" })),
     })?;
-    if R::NEEDS_SESSION { identity.session().map(drop) } else { Ok(()) }
+    if need.is_persons { identity.session().map(drop) } else { Ok(()) }
 }
 
 /// Refuses what another site makes a signed-in browser send (cross-site request forgery).

@@ -4,7 +4,7 @@
 //! answer is kept for a day if it was a success, and an error frees the name, since then nothing was done. Routes that
 //! doors serve are remembered by doors.
 
-use std::{convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -25,9 +25,10 @@ use tracing::Instrument;
 
 use crate::{
     ApiError, ApiResult, ApiState,
-    caller::{Identity, authenticate, context_of},
+    caller::{Identity, Need, authenticate, authorize, context_of},
     context::MAX_JSON_BYTES,
     extract::in_time,
+    instance_route::{known, named},
     limits::{Policy, Subject},
 };
 
@@ -39,6 +40,7 @@ const STALE: Duration = Duration::from_secs(60);
 const RENEWAL: Duration = Duration::from_secs(20);
 /// Larger answers are not kept; no route of ours has any.
 const MAX_ANSWER_BYTES: u64 = 256 * 1024;
+const ON_INSTANCE: &str = "/api/instances/{id}";
 /// What doors serve, by the first part of the path that follows the instance's id.
 const DOORS: [&str; 7] = ["chat", "files", "terminal", "vnc", "v1", "gateway", "openclaw"];
 
@@ -56,21 +58,45 @@ pub(crate) fn is_remembered(method: &Method, route: &str) -> bool {
     !method.is_safe() && route.starts_with("/api/") && !has_passwords && !is_doors
 }
 
+/// What it takes to reach the routes that are remembered, by method and path.
+pub(crate) type Needs = Arc<HashMap<(Method, String), Need>>;
+
 /// The layer itself.
-pub(crate) async fn remember(State(state): State<ApiState>, request: Request, next: Next) -> Response {
+pub(crate) async fn remember(
+    State((state, needs)): State<(ApiState, Needs)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str).unwrap_or_default();
-    if !request.headers().contains_key(IDEMPOTENCY_KEY) || !is_remembered(request.method(), route) {
-        return next.run(request).await;
+    let need = needs.get(&(request.method().clone(), route.to_owned())).copied();
+    match need.filter(|_| request.headers().contains_key(IDEMPOTENCY_KEY)) {
+        Some(need) => {
+            let is_on_instance = route.starts_with(ON_INSTANCE);
+            let answer = answer(state, need, is_on_instance, request, next).await;
+            answer.unwrap_or_else(IntoResponse::into_response)
+        }
+        None => next.run(request).await,
     }
-    answer(state, request, next).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn answer(state: ApiState, request: Request, next: Next) -> ApiResult<Response> {
+async fn answer(
+    state: ApiState,
+    need: Need,
+    is_on_instance: bool,
+    request: Request,
+    next: Next,
+) -> ApiResult<Response> {
     let name = name(request.headers())?;
-    let (parts, body) = request.into_parts();
-    let identity = authenticate(&parts, &state, &context_of(&parts)?, None).await?;
+    let (mut parts, body) = request.into_parts();
+    // Who may not, learns and leaves nothing: neither by the body, nor by a name, nor by an answer from when they might.
+    let instance = if is_on_instance { Some(named(&mut parts, &state).await?) } else { None };
+    let identity = authenticate(&parts, &state, &context_of(&parts)?, instance).await?;
+    authorize(&identity, need, instance)?;
     // Names are written: those that are refused or replayed count as well.
     state.limits().check(Policy::Named, &Subject::Credential(identity.credential_uuid()))?;
+    if let Some(id) = instance {
+        known(&state, identity.principal.tenant, id).await?;
+    }
     let body = in_time(axum::body::to_bytes(body, MAX_JSON_BYTES))
         .await?
         .map_err(|_| ApiError::new(ErrorCode::PayloadTooLarge, "The body may have 256 KiB."))?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use http::request::Parts;
 use reef_control::instance::Upstream;
-use reef_model::InstanceId;
+use reef_model::{InstanceId, UserId};
 
 use crate::{
     ApiError, ApiResult, ApiState,
@@ -26,18 +26,25 @@ impl<R: Right> FromRequestParts<ApiState> for InstanceRoute<R> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &ApiState) -> ApiResult<Self> {
-        let unknown = || ApiError::not_found("instance");
-        let params = RawPathParams::from_request_parts(parts, state).await.map_err(ApiError::internal)?;
-        let named = params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value);
-        let id: Option<InstanceId> = named.and_then(|text| text.parse().ok());
-        // A text that is no id reads as an id that never was, to those who may ask at all.
-        let caller =
-            Caller::<R>::admit(parts, state, id.or(Some(InstanceId::from_uuid(uuid::Uuid::nil())))).await?;
-        let id = id.ok_or_else(unknown)?;
-        let upstream = state.control().upstream(caller.tenant(), id).await.map_err(|error| match error {
-            reef_control::ControlError::NotFound => unknown(),
-            other => other.into(),
-        })?;
+        let id = named(parts, state).await?;
+        let caller = Caller::<R>::admit(parts, state, Some(id)).await?;
+        let upstream = known(state, caller.tenant(), id).await?;
         Ok(Self { caller, id, upstream })
     }
+}
+
+/// Returns the id in the path. A text that is none reads as an id that never was, to those who may ask at all.
+pub(crate) async fn named(parts: &mut Parts, state: &ApiState) -> ApiResult<InstanceId> {
+    let params = RawPathParams::from_request_parts(parts, state).await.map_err(ApiError::internal)?;
+    let text = params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value);
+    let id = text.and_then(|text| text.parse().ok());
+    Ok(id.unwrap_or(InstanceId::from_uuid(uuid::Uuid::nil())))
+}
+
+/// Returns the way to an instance of `tenant`; others are not there.
+pub(crate) async fn known(state: &ApiState, tenant: UserId, id: InstanceId) -> ApiResult<Arc<Upstream>> {
+    state.control().upstream(tenant, id).await.map_err(|error| match error {
+        reef_control::ControlError::NotFound => ApiError::not_found("instance"),
+        other => other.into(),
+    })
 }

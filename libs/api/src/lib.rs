@@ -28,6 +28,8 @@ mod views;
 /// Of this build.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+use std::sync::Arc;
+
 use axum::{Router, extract::Request, middleware::from_fn_with_state, routing::Route};
 use http::{HeaderName, Method, header};
 use reef_door::headers::IDEMPOTENCY_KEY;
@@ -47,11 +49,12 @@ pub use crate::{
 
 /// Returns the whole public surface.
 pub fn router(state: ApiState) -> Router {
-    let (api, _) = OpenApiRouter::new().merge(routes::all()).split_for_parts();
+    let (api, document) = OpenApiRouter::new().merge(routes::all()).split_for_parts();
     let api = api.method_not_allowed_fallback(error::no_such_method);
     // Before CORS, so that a preflight is not taken for a wrong method.
     let for_browsers = complete(api.clone().layer(cors()), |all| all.layer(session::layer(&state)), &state);
-    let remember = from_fn_with_state(state.clone(), idempotency::remember);
+    let needs = Arc::new(openapi::needs(document));
+    let remember = from_fn_with_state((state.clone(), needs), idempotency::remember);
     let named = api.clone().route_layer(remember).layer(cors());
     let for_named = complete(named, |all| all.layer(session::layer(&state)), &state);
     let for_programs = complete(api, |all| all, &state);

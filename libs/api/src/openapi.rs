@@ -2,6 +2,8 @@
 //!
 //! Errors are not written at each route: which are possible follows from the route's marks, parameters and body.
 
+use std::collections::HashMap;
+
 use http::Method;
 use reef_door::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
@@ -18,7 +20,7 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::idempotency::is_remembered;
+use crate::{caller::Need, idempotency::is_remembered};
 
 /// The document in its two forms.
 pub(crate) struct Rendered {
@@ -151,6 +153,17 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (Method, &mut Operati
     ]
     .into_iter()
     .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// Returns what it takes to reach the routes whose requests are remembered, by method and path.
+pub(crate) fn needs(mut document: utoipa::openapi::OpenApi) -> HashMap<(Method, String), Need> {
+    let mut needs = HashMap::new();
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item).filter(|(method, _)| is_remembered(method, path)) {
+            needs.insert((method, path.clone()), Need::from_marks(|name| mark(operation, name)));
+        }
+    }
+    needs
 }
 
 fn mark<'o>(operation: &'o Operation, name: &str) -> Option<&'o Value> {

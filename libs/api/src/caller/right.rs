@@ -2,6 +2,7 @@
 
 use http::Method;
 use reef_model::Scope;
+use serde_json::Value;
 
 use crate::limits::Policy;
 
@@ -17,6 +18,30 @@ pub(crate) trait Right: Send + Sync + 'static {
     /// Returns the limit that a request counts against.
     fn policy(method: &Method) -> Policy {
         if method.is_safe() { Policy::Reads } else { Policy::Writes }
+    }
+}
+
+/// The same as a value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Need {
+    pub(crate) scope: Option<Scope>,
+    pub(crate) is_operators: bool,
+    pub(crate) is_persons: bool,
+}
+
+impl Need {
+    pub(crate) const fn of<R: Right>() -> Self {
+        Self { scope: R::SCOPE, is_operators: R::NEEDS_OPERATOR, is_persons: R::NEEDS_SESSION }
+    }
+
+    /// Reads it from the marks of an operation in the document; that they are its handler's is tested by walking it.
+    pub(crate) fn from_marks<'m>(mark: impl Fn(&str) -> Option<&'m Value>) -> Self {
+        let is_true = |name: &str| mark(name).is_some_and(|value| value == true);
+        Self {
+            scope: mark("x-reef-scope").and_then(Value::as_str).and_then(|word| word.parse().ok()),
+            is_operators: is_true("x-reef-operator"),
+            is_persons: is_true("x-reef-session"),
+        }
     }
 }
 
