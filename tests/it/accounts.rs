@@ -121,6 +121,24 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn what_a_session_opened_ends_with_it(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let nobody = platform.anonymous();
+        let browser = sign_up(nobody, "ada@example.org").await;
+        let by_cookie = browser.call("GET", "/api/events").events().await;
+        let made = browser.post("/api/auth/ticket", json!({"route": "/api/events"})).await.expect(200);
+        let path = format!("/api/events?ticket={}", made["ticket"].as_str().unwrap());
+        let by_ticket = nobody.call("GET", &path).events().await;
+        // A change of the account that leaves the session alone does not make it last longer.
+        browser.patch("/api/account", json!({"name": "Ada"})).await.expect(200);
+        platform.advance(Duration::from_secs(31 * 24 * 3600));
+        for stream in [by_cookie, by_ticket] {
+            within("the stream ends with its session", stream.rest()).await;
+        }
+        browser.get("/api/auth/session").await.expect_error(401, "UNAUTHORIZED");
+        platform.finish().await;
+    }
+
     async fn a_ticket_opens_one_path_once(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let browser = sign_up(platform.anonymous(), "ada@example.org").await;

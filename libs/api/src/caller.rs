@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, header, request::Parts};
 use reef_auth::{Claims, Credential, Denied, FileLink, api_key::hash_presented, can};
 use reef_control::{
     Actor,
-    account::{Client, KeyRecord, KeyRefused, SignedIn},
+    account::{Client, KeyRefused},
 };
 use reef_door::ErrorCode;
 use reef_model::{InstanceId, Role, SessionId, UserId};
@@ -257,16 +257,18 @@ async fn identity_of(claims: Claims, state: &ApiState) -> ApiResult<Option<Arc<I
     }
     let found = match claims.credential {
         Credential::Session(session) => {
-            let signed_in = SignedIn { user: claims.user, session, ip: None, user_agent: None };
-            accounts.session_caller(&signed_in).await?.map(|principal| (principal, None))
+            let found = accounts.session_caller(claims.user, session).await?;
+            found.map(|(principal, ends_at)| (principal, None, Some(ends_at)))
         }
         Credential::Key(id) => {
             let record = accounts.lookup_key_by_id(claims.user, id).await?;
-            record.map(|record| (record.caller().clone(), Some(record)))
+            record.map(|record| {
+                let ends_at = record.expires_at();
+                (record.caller().clone(), Some(record), ends_at)
+            })
         }
     };
-    let Some((principal, key)) = found else { return Ok(None) };
-    let ends_at = key.as_ref().and_then(KeyRecord::expires_at);
+    let Some((principal, key, ends_at)) = found else { return Ok(None) };
     let standing = state.callers().standing_since(accounts, seen, &principal, ends_at).await?;
     Ok(standing.map(|standing| Arc::new(Identity::new(principal, key, standing))))
 }

@@ -45,9 +45,9 @@ pub(crate) async fn identity(parts: &Parts, state: &ApiState) -> ApiResult<Optio
     let Some(signed_in) = session.get::<SignedIn>(SignedIn::KEY).await.map_err(ApiError::internal)? else {
         return Ok(None);
     };
-    let Some(principal) = accounts.session_caller(&signed_in).await? else {
+    let Some((principal, ends_at)) = accounts.session_caller(signed_in.user, signed_in.session).await? else {
         return Ok(None);
     };
-    let standing = state.callers().standing_since(accounts, seen, &principal, None).await?;
+    let standing = state.callers().standing_since(accounts, seen, &principal, Some(ends_at)).await?;
     Ok(standing.map(|standing| Arc::new(Identity::new(principal, None, standing))))
 }

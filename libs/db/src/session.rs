@@ -1,6 +1,6 @@
 //! Browser sessions.
 
-use reef_model::{SessionId, Timestamp, UserId};
+use reef_model::{Role, SessionId, Timestamp, UserId};
 use sqlx::types::Json;
 
 use crate::{Page, Sql, statement::statements};
@@ -73,6 +73,15 @@ statements! {
         = Sql::same(concat!(
             "SELECT ", columns!(), " FROM sessions WHERE user_id = $1 AND id = $2 AND expires_at > $3"
         )),
+        [tenant, id, now];
+
+    /// Returns the role of the account that an unexpired session of `tenant` is signed in to, and when the session ends;
+    /// `None` also where the account is deleted.
+    pub Db.lookup_signed_in(tenant: UserId, id: SessionId, now: Timestamp) -> Option<(Role, Timestamp)>
+        = Sql::same(
+            "SELECT users.role, sessions.expires_at FROM sessions JOIN users ON users.id = sessions.user_id \
+             WHERE sessions.user_id = $1 AND sessions.id = $2 AND sessions.expires_at > $3 AND users.deleted_at IS NULL"
+        ),
         [tenant, id, now];
 
     /// Returns a page of the tenant's unexpired sessions, newest first.

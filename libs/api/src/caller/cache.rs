@@ -11,10 +11,7 @@ use std::{
 
 use moka::future::Cache;
 use reef_auth::{Caller, Credential};
-use reef_control::{
-    ControlError,
-    account::{Accounts, KeyRecord},
-};
+use reef_control::{ControlError, account::Accounts};
 use reef_db::RevocationRow;
 use reef_model::{Revoked, Timestamp};
 use uuid::Uuid;
@@ -141,14 +138,14 @@ impl CallerCache {
             if !is_as_before || !accounts.is_live(tenant, credential).await? {
                 known.standing.revoked.cancel();
                 self.lock().remove(&id);
-            } else if let Some(known) = self.lock().get_mut(&id) {
-                known.ends_at = key.as_ref().and_then(KeyRecord::expires_at);
+            } else if let (Some(key), Some(known)) = (key, self.lock().get_mut(&id)) {
+                known.ends_at = key.expires_at();
             }
         }
         Ok(())
     }
 
-    /// Ends what was opened with keys whose time is over.
+    /// Ends what was opened with keys and sessions whose time is over, and forgets them.
     pub(crate) fn expire(&self, now: Timestamp) {
         self.lock().retain(|_, known| {
             let is_over = known.ends_at.is_some_and(|end| end <= now);

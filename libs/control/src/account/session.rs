@@ -47,18 +47,24 @@ impl SignedIn {
 }
 
 impl Accounts {
-    /// Returns who a signed-in session is; `None`: the account is gone.
+    /// Returns who a signed-in session is, and when it ends; `None`: it has ended, or the account is gone.
     ///
     /// # Errors
     /// [`ControlError::Db`].
-    pub async fn session_caller(&self, signed_in: &SignedIn) -> Result<Option<Caller>, ControlError> {
-        Ok(self.db.lookup_user(signed_in.user).await?.map(|user| Caller {
-            tenant: user.id,
-            role: user.role,
-            credential: Credential::Session(signed_in.session),
+    pub async fn session_caller(
+        &self,
+        user: UserId,
+        session: SessionId,
+    ) -> Result<Option<(Caller, Timestamp)>, ControlError> {
+        let found = self.db.lookup_signed_in(user, session, self.now()).await?;
+        let caller = |role| Caller {
+            tenant: user,
+            role,
+            credential: Credential::Session(session),
             scopes: Scopes::all(),
             instances: None,
-        }))
+        };
+        Ok(found.map(|(role, ends_at)| (caller(role), ends_at)))
     }
 
     /// Ends a session of the actor's account, also on every other replica.

@@ -327,7 +327,9 @@ both_engines! {
         let listed = world.db.list_sessions(user.tenant, accounts.now(), Page::first(9)).await.unwrap();
         assert_eq!((listed[0].id, listed[0].ip.as_deref()), (signed_in.session, Some("192.0.2.7")));
         assert_eq!(listed[0].user_agent.as_ref().unwrap().len(), 300);
-        let caller = accounts.session_caller(&signed_in).await.unwrap().unwrap();
+        let (caller, ends_at) =
+            accounts.session_caller(user.tenant, signed_in.session).await.unwrap().unwrap();
+        assert_eq!(ends_at, record.expiry_date.into());
         assert_eq!((caller.scopes, Actor::of(&caller, &client()).kind), (Scopes::all(), ActorKind::User));
 
         accounts.record_use(caller.credential, None);
