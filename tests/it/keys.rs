@@ -5,6 +5,7 @@ use std::time::Duration;
 use reef_model::{Clock, SystemClock};
 use reef_testkit::{Platform, both_engines, eventually};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 both_engines! {
     async fn a_key_works_and_its_secret_is_shown_once(database: TestDatabase) {
@@ -185,6 +186,29 @@ both_engines! {
         let current = ada.get("/api/keys/current").await.expect(200);
         assert_eq!(current["last_used_ip"], "127.0.0.1");
         assert!(current["last_used_at"].is_string());
+        platform.finish().await;
+    }
+
+    async fn a_stop_loses_no_use(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.get("/api/keys/current").await.expect(200)["id"].as_str().unwrap().parse().unwrap();
+        let stop = CancellationToken::new();
+        let mut working = Box::pin(platform.api().run(stop.clone()));
+        {
+            // Nothing is written as long as this is open; the first look at the work takes what was noted.
+            let _writer = platform.db().write().await.unwrap();
+            tokio::select! {
+                biased;
+                () = &mut working => panic!("it works until it is stopped"),
+                () = std::future::ready(()) => stop.cancel(),
+            }
+        }
+        working.await;
+        eventually("the use is recorded", async || {
+            platform.db().lookup_api_key(ada.user, id).await.unwrap()?.last_used_at
+        })
+        .await;
         platform.finish().await;
     }
 

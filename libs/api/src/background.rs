@@ -22,15 +22,9 @@ impl ApiState {
     /// Works until `stop`, then writes what is noted.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
-            tokio::join!(
-                self.hear_revocations(),
-                self.hear_intents(),
-                self.flush_uses(),
-                self.reap(),
-                self.sweep()
-            )
+            tokio::join!(self.hear_revocations(), self.hear_intents(), self.reap(), self.sweep())
         };
-        stop.run_until_cancelled(work).await;
+        tokio::join!(stop.run_until_cancelled(work), self.flush_uses(&stop));
         self.flush_once().await;
     }
 
@@ -104,11 +98,11 @@ impl ApiState {
         Ok(())
     }
 
-    async fn flush_uses(&self) {
+    /// Writes until `stop`; a batch under way is written to its end.
+    async fn flush_uses(&self, stop: &CancellationToken) {
         let mut ticks = interval(FLUSH);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            ticks.tick().await;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.flush_once().await;
         }
     }
