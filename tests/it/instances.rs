@@ -349,6 +349,31 @@ both_engines! {
         platform.finish().await;
     }
 
+    async fn followers_on_another_replica_are_told_too(database: TestDatabase) {
+        let platform = Platform::start(database).await;
+        let ada = platform.account("ada").await;
+        let id = ada.ready_instance(&platform).await;
+        let elsewhere = platform.another_replica().await;
+        let mut there = ada.at(elsewhere.anonymous()).call("GET", "/api/events").events().await;
+        there.expect().await;
+        let path = format!("/api/instances/{id}");
+        // What verbs do here, nobody there does.
+        ada.patch(&path, json!({"name": "renamed"})).await.expect(200);
+        there.find(|event| event.data["instance"]["name"] == "renamed").await;
+        let stopped = ada.call("POST", &format!("{path}/stop?wait=20")).send().await.expect(200);
+        there
+            .find(|event| {
+                event.data["operation"]["id"] == stopped["id"] && event.data["operation"]["status"] == "succeeded"
+            })
+            .await;
+        ada.call("DELETE", &format!("{path}?wait=20")).send().await.expect(200);
+        platform.advance(platform.control().policy().restore_window);
+        there.find(|event| event.name == "instance.purged").await;
+        drop(there);
+        elsewhere.finish().await;
+        platform.finish().await;
+    }
+
     async fn ids_that_are_none_read_as_none(database: TestDatabase) {
         let platform = Platform::start(database).await;
         let ada = platform.account("ada").await;

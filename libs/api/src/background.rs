@@ -1,4 +1,5 @@
-//! What the API does besides answering: hears of revocations, writes what it noted, forgets what is old.
+//! What the API does besides answering: hears of revocations and of what other replicas do, writes what it noted, forgets
+//! what is old.
 
 use std::time::Duration;
 
@@ -22,7 +23,13 @@ impl ApiState {
     /// Works until `stop`, then writes what is noted.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
-            tokio::join!(self.hear_revocations(), self.hear_intents(), self.reap(), self.sweep())
+            tokio::join!(
+                self.hear_revocations(),
+                self.hear_intents(),
+                self.control().relay_events(),
+                self.reap(),
+                self.sweep()
+            )
         };
         tokio::join!(stop.run_until_cancelled(work), self.flush_uses(&stop));
         self.flush_once().await;

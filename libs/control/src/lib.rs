@@ -97,6 +97,7 @@ pub struct Inner {
     activity: reconcile::Activity,
     silence: reconcile::Silence,
     events: broadcast::Sender<Arc<Event>>,
+    told: events::Told,
     upstreams: moka::future::Cache<InstanceId, Arc<instance::Upstream>>,
     watches: std::sync::Mutex<BTreeMap<InstanceId, CancellationToken>>,
 }
@@ -118,6 +119,7 @@ impl Control {
             activity: reconcile::Activity::default(),
             silence: reconcile::Silence::default(),
             events: broadcast::channel(1_024).0,
+            told: events::Told::default(),
             upstreams: instance::upstream_cache(),
             watches: std::sync::Mutex::default(),
         }))

@@ -220,6 +220,13 @@ statements! {
         )),
         [now, limit];
 
+    /// Returns instances whose intent, facts or settings changed after `since`, in the order of their changes.
+    pub Db.list_changed_instances(since: Timestamp, limit: i64) -> Vec<InstanceRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM instances WHERE updated_at > $1 ORDER BY updated_at, id LIMIT $2"
+        )),
+        [since, limit];
+
     /// Returns an instance of `tenant` and keeps other transactions from changing it until this one ends.
     pub Tx.lookup_instance(tenant: UserId, id: InstanceId) -> Option<InstanceRow>
         = Sql::differing(
@@ -260,8 +267,7 @@ statements! {
         )),
         [tenant, id, to.desired, to.sleep_target, i64::from(to.bump_generation), to.deleted_at, to.purge_at, now];
 
-    /// Changes what the owner may change; `None`: not there, or not as expected.
-    pub Tx.update_instance(tenant: UserId, id: InstanceId, change: &InstanceChange, now: Timestamp) -> Option<InstanceRow>
+    pub(crate) Tx.change_settings(tenant: UserId, id: InstanceId, change: &InstanceChange, now: Timestamp) -> Option<InstanceRow>
         = Sql::same(concat!(
             "UPDATE instances SET name = COALESCE($3, name), env_enc = COALESCE($4, env_enc), \
              idle_timeout_seconds = CASE WHEN $5 = 1 THEN $6 ELSE idle_timeout_seconds END, updated_at = $7 \
@@ -290,8 +296,7 @@ statements! {
         ),
         [id, at];
 
-    /// Removes the row of a soft-deleted instance, with its operations, once its data is gone.
-    pub Tx.purge_instance(id: InstanceId) -> Count
+    pub(crate) Tx.delete_instance(id: InstanceId) -> Count
         = Sql::same("DELETE FROM instances WHERE id = $1 AND deleted_at IS NOT NULL"),
         [id];
 }
@@ -321,6 +326,33 @@ impl Tx {
         let row = self.change_intent(tenant, id, to, now).await?;
         self.notify(Wake::Instances).await?;
         Ok(row)
+    }
+
+    /// Changes what the owner may change and wakes whoever waits for it; `None`: not there, or not as expected.
+    ///
+    /// # Errors
+    /// [`DbError`] where a statement fails.
+    pub async fn update_instance(
+        &mut self,
+        tenant: UserId,
+        id: InstanceId,
+        change: &InstanceChange,
+        now: Timestamp,
+    ) -> Result<Option<InstanceRow>, DbError> {
+        let row = self.change_settings(tenant, id, change, now).await?;
+        self.notify(Wake::Instances).await?;
+        Ok(row)
+    }
+
+    /// Removes the row of a soft-deleted instance, with its operations, once its data is gone; wakes whoever waits for that.
+    /// Returns how many there were.
+    ///
+    /// # Errors
+    /// [`DbError`] where a statement fails.
+    pub async fn purge_instance(&mut self, id: InstanceId) -> Result<u64, DbError> {
+        let count = self.delete_instance(id).await?;
+        self.notify(Wake::Instances).await?;
+        Ok(count)
     }
 
     /// Replaces the facts and wakes whoever waits for them; the reconciler alone calls this. `None`: not there.

@@ -75,6 +75,13 @@ statements! {
         )),
         [tenant, page.bound(), page.limit];
 
+    /// Returns the newest operations on an instance, newest first.
+    pub Db.list_operations_on(instance: InstanceId, limit: i64) -> Vec<OperationRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM operations WHERE instance_id = $1 ORDER BY id DESC LIMIT $2"
+        )),
+        [instance, limit];
+
     /// Returns the operation that runs on an instance.
     pub Db.running_operation(instance: InstanceId) -> Option<OperationRow>
         = Sql::same(concat!(

@@ -9,7 +9,7 @@ use super::{
     create::{valid_env, valid_idle_timeout, valid_name},
     operation::insert_operation,
 };
-use crate::{Actor, Control, ControlError, EventKind, Lease};
+use crate::{Actor, Control, ControlError, Lease};
 
 /// A verb that changes what the owner wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl Control {
         tx.purge_instance(row.id).await?;
         tx.insert_audit(&Actor::system(row.user_id).entry("instance.purge", row.id, self.now())).await?;
         tx.commit().await?;
-        self.tell(row.user_id, row.id, EventKind::Purged).await;
+        self.tell_purged(row.user_id, row.id).await;
         Ok(())
     }
 }

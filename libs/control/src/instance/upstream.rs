@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::{ControlError, Inner};
 
-/// How long another replica's change may stay unseen; this process's own are seen at once.
+/// How long another replica's change may stay unseen where its wake is lost; this process's own are seen at once.
 const UPSTREAM_TTL: Duration = Duration::from_secs(2);
 const MAX_CACHED: u64 = 100_000;
 
