@@ -2,11 +2,25 @@
 
 use std::time::Duration;
 
-use reef_testkit::{Account, Platform, Policy, Setup, both_engines};
+use reef_testkit::{Account, Answer, Platform, Policy, Setup, both_engines};
 use serde_json::json;
 
 fn few() -> Setup {
     Setup { limits: reef_testkit::RateLimits::with(|_| (3, Duration::from_secs(60))), ..Setup::default() }
+}
+
+/// The headers of both generations say the same: of three, so many are left.
+#[track_caller]
+fn assert_told(answer: &Answer, policy: &str, left: u32) {
+    let header = |name: &str| answer.header(name).unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!(header("ratelimit-policy"), format!("\"{policy}\";q=3;w=60"));
+    assert_eq!((header("ratelimit-limit"), header("ratelimit-remaining")), ("3", &*left.to_string()));
+    let reset: u64 = header("ratelimit-reset").parse().unwrap();
+    assert!(reset <= 60, "{reset}");
+    assert_eq!(header("ratelimit"), format!("\"{policy}\";r={left};t={reset}"));
+    if answer.status == 429 {
+        assert_eq!(header("retry-after"), reset.to_string());
+    }
 }
 
 both_engines! {
@@ -20,12 +34,12 @@ both_engines! {
         for left in [2, 1, 0] {
             let answer = guess().await;
             answer.expect_error(401, "UNAUTHORIZED");
-            assert_eq!(answer.header("ratelimit-policy"), Some("\"sign-in\";q=3;w=60"));
-            assert!(answer.header("ratelimit").unwrap().starts_with(&format!("\"sign-in\";r={left};t=")));
+            assert_told(&answer, "sign-in", left);
         }
         let refused = guess().await;
         let error = refused.expect_error(429, "RATE_LIMITED");
         assert_eq!(error["error"]["details"]["policy"], "sign-in");
+        assert_told(&refused, "sign-in", 0);
         let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=60).contains(&seconds), "{seconds}");
         // Sign-up is the same policy: neither is a way around the other.
@@ -37,12 +51,14 @@ both_engines! {
     async fn each_key_has_a_budget_of_its_own(database: TestDatabase) {
         let platform = Platform::start_with(database, few()).await;
         let (ada, bob) = (platform.account("ada").await, platform.account("bob").await);
-        for _ in 0..3 {
+        for left in [2, 1, 0] {
             let answer = ada.get("/api/instances").await;
             answer.expect(200);
-            assert_eq!(answer.header("ratelimit-policy"), Some("\"reads\";q=3;w=60"));
+            assert_told(&answer, "reads", left);
         }
-        ada.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
+        let refused = ada.get("/api/instances").await;
+        refused.expect_error(429, "RATE_LIMITED");
+        assert_told(&refused, "reads", 0);
         bob.get("/api/instances").await.expect(200);
         // Reads and writes are counted apart.
         ada.post("/api/keys", json!({"name": "k"})).await.expect(201);
@@ -56,7 +72,9 @@ both_engines! {
         for _ in 0..3 {
             guess.get("/api/instances").await.expect_error(401, "UNAUTHORIZED");
         }
-        guess.get("/api/instances").await.expect_error(429, "RATE_LIMITED");
+        let refused = guess.get("/api/instances").await;
+        refused.expect_error(429, "RATE_LIMITED");
+        assert_told(&refused, "bad-credentials", 0);
         // Whoever has a good key is not slowed down by a neighbour who guesses.
         ada.get("/api/instances").await.expect(200);
         platform.finish().await;

@@ -150,14 +150,15 @@ pub(crate) async fn enter(
                 .unwrap_or_default();
             Ok(ApiError::internal(format!("a handler panicked: {text}")).into_response())
         });
-        if let Some(error) = response.extensions_mut().remove::<ApiError>() {
+        let error = response.extensions_mut().remove::<ApiError>();
+        if let Some(error) = &error {
             let id = context.request_id();
             let span = if around.is_none() { span() } else { Span::none() };
             let rendered =
                 span.in_scope(|| if wants_page { error.render_page(id) } else { error.render(id) });
             response = with_body(response, rendered);
         }
-        finish(&state, &context, &mut response);
+        finish(&state, &context, error.as_ref().and_then(ApiError::rate), &mut response);
         let took = begun.elapsed();
         tracing::debug!(status = response.status().as_u16(), took_us = took.as_micros() as u64, "answered");
         metrics::histogram!(
@@ -197,7 +198,8 @@ fn with_body(bare: Response, rendered: Response) -> Response {
     Response::from_parts(head, body)
 }
 
-fn finish(state: &ApiState, context: &RequestContext, response: &mut Response) {
+/// Writes what every answer has; `refused`: the budget that it was refused by.
+fn finish(state: &ApiState, context: &RequestContext, refused: Option<&RateState>, response: &mut Response) {
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID.clone(), context.0.request_id.clone());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -211,7 +213,7 @@ fn finish(state: &ApiState, context: &RequestContext, response: &mut Response) {
         let policy = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, policy);
     }
-    if let Some(rate) = context.0.rate.get() {
+    if let Some(rate) = refused.or(context.0.rate.get()) {
         rate.write(headers);
     }
 }

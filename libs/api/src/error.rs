@@ -12,6 +12,8 @@ use reef_db::{DbError, Unique};
 use reef_door::{ErrorBody, ErrorCode};
 use serde_json::{Value, json};
 
+use crate::limits::RateState;
+
 /// An answer that is an error.
 #[derive(Debug, Clone)]
 pub struct ApiError {
@@ -20,6 +22,7 @@ pub struct ApiError {
     message: Cow<'static, str>,
     details: Value,
     retry_after: Option<u64>,
+    rate: Option<RateState>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -35,6 +38,7 @@ impl ApiError {
             message: message.into(),
             details: Value::Null,
             retry_after: None,
+            rate: None,
             cause: None,
         }
     }
@@ -98,6 +102,18 @@ impl ApiError {
     pub fn with_retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
+    }
+
+    /// Says which budget is used up.
+    #[must_use]
+    pub(crate) fn with_rate(mut self, rate: RateState) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
+    /// Returns the budget that is used up, where that is the error.
+    pub(crate) fn rate(&self) -> Option<&RateState> {
+        self.rate.as_ref()
     }
 
     /// Returns the code.

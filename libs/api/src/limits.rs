@@ -1,7 +1,8 @@
 //! How often: named policies per key and per address.
 //!
-//! The headers are those of draft-ietf-httpapi-ratelimit-headers-10: `RateLimit-Policy: "reads";q=600;w=60` and
-//! `RateLimit: "reads";r=599;t=1`.
+//! The headers are those of draft-ietf-httpapi-ratelimit-headers-10, `RateLimit-Policy: "reads";q=600;w=60` and
+//! `RateLimit: "reads";r=599;t=1`, and those of its drafts up to 07, which most clients know: `RateLimit-Limit: 600`,
+//! `RateLimit-Remaining: 599`, `RateLimit-Reset: 1`.
 
 use std::{
     collections::HashMap,
@@ -171,6 +172,7 @@ impl std::fmt::Debug for RateLimits {
 #[derive(Debug, Clone)]
 pub(crate) struct RateState {
     policy: Policy,
+    quota: u32,
     field: HeaderValue,
     remaining: u32,
     reset: Duration,
@@ -199,14 +201,14 @@ impl RateLimits {
     /// Counts one request.
     ///
     /// # Errors
-    /// 429 with `Retry-After` where the budget is used up.
+    /// 429 with `Retry-After` and the headers of this policy where the budget is used up.
     pub(crate) fn check(&self, policy: Policy, subject: &Subject) -> Result<RateState, ApiError> {
         let Limit { quota, window, field, limiter } = &self.policies[policy as usize];
         match limiter.check_key(subject) {
             Ok(snapshot) => {
                 let remaining = snapshot.remaining_burst_capacity();
                 let reset = (*window / *quota).mul_f64(f64::from(quota - remaining.min(*quota)));
-                Ok(RateState { policy, field: field.clone(), remaining, reset })
+                Ok(RateState { policy, quota: *quota, field: field.clone(), remaining, reset })
             }
             Err(not_until) => {
                 let wait = not_until.wait_time_from(DefaultClock::default().now());
@@ -222,7 +224,7 @@ impl RateLimits {
     }
 
     fn refusal(&self, policy: Policy, wait: Duration) -> ApiError {
-        let Limit { quota, window, .. } = &self.policies[policy as usize];
+        let Limit { quota, window, field, .. } = &self.policies[policy as usize];
         let seconds = wait.as_secs() + 1;
         let message = format!(
             "Too many requests: {quota} per {} s are allowed here. Try again in {seconds} s.",
@@ -231,6 +233,13 @@ impl RateLimits {
         ApiError::new(ErrorCode::RateLimited, message)
             .with_details(serde_json::json!({ "policy": policy.name() }))
             .with_retry_after(seconds)
+            .with_rate(RateState {
+                policy,
+                quota: *quota,
+                field: field.clone(),
+                remaining: 0,
+                reset: Duration::from_secs(seconds),
+            })
     }
 
     fn refused(&self) -> MutexGuard<'_, HashMap<(Policy, Subject), Instant>> {
@@ -254,6 +263,13 @@ impl RateState {
         let state = format!("\"{}\";r={};t={}", self.policy.name(), self.remaining, self.reset.as_secs());
         if let Ok(value) = HeaderValue::try_from(state) {
             headers.insert(HeaderName::from_static("ratelimit"), value);
+        }
+        for (name, value) in [
+            ("ratelimit-limit", u64::from(self.quota)),
+            ("ratelimit-remaining", self.remaining.into()),
+            ("ratelimit-reset", self.reset.as_secs()),
+        ] {
+            headers.insert(HeaderName::from_static(name), value.into());
         }
     }
 }
@@ -292,5 +308,7 @@ mod tests {
         limits.check(Policy::Reads, &Subject::Account("a".into())).unwrap().write(&mut headers);
         assert_eq!(headers["ratelimit-policy"], "\"reads\";q=600;w=60");
         assert_eq!(headers["ratelimit"], "\"reads\";r=599;t=0");
+        let earlier = ["ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"];
+        assert_eq!(earlier.map(|name| headers[name].to_str().unwrap()), ["600", "599", "0"]);
     }
 }
