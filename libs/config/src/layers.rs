@@ -6,7 +6,7 @@ use toml::{Table, Value};
 
 use crate::{
     DEFAULTS,
-    variables::{OTHERS, VARIABLES, Variable},
+    variables::{OTHERS, VARIABLES, Variable, WITHOUT_EFFECT},
 };
 
 /// Where a setting was said.
@@ -58,7 +58,16 @@ impl Layers {
             overlay_file(text, &mut values, &mut problems);
         }
         let warnings = overlay_env(env, &mut values, &mut problems);
-        (Self { values, warnings }, problems)
+        let mut layers = Self { values, warnings };
+        let unused = WITHOUT_EFFECT.iter().filter(|key| {
+            // A file may be a copy of the defaults.
+            layers.is_said(key) && lookup(&defaults, key) != Some(layers.value(key))
+        });
+        let unused: Vec<_> = unused
+            .map(|key| format!("{} is set, but this version does not use it yet", layers.spoken(key)))
+            .collect();
+        layers.warnings.extend(unused);
+        (layers, problems)
     }
 
     fn value(&self, key: &str) -> &Value {
@@ -86,6 +95,11 @@ impl Layers {
         items.iter().filter_map(Value::as_str).map(str::to_owned).collect()
     }
 
+    /// Tells whether the operator said a setting.
+    pub(crate) fn is_said(&self, key: &str) -> bool {
+        self.values.get(key).is_some_and(|(_, source)| *source != Source::Default)
+    }
+
     /// Returns what to call a setting in a message: as the operator said it.
     pub(crate) fn spoken(&self, key: &str) -> String {
         match self.values.get(key) {
@@ -95,11 +109,6 @@ impl Layers {
     }
 
     /// Returns all settings, redacted.
-    /// Tells whether the operator said a setting.
-    pub(crate) fn is_said(&self, key: &str) -> bool {
-        self.values.get(key).is_some_and(|(_, source)| *source != Source::Default)
-    }
-
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let show = |variable: &'static Variable| {
             let (value, source) = &self.values[variable.key];

@@ -435,6 +435,20 @@ mod tests {
     }
 
     #[test]
+    fn warns_of_what_has_no_effect_yet() {
+        let file = "[runtime]\nwarm_pool = 2\n[s3]\nregion = \"us-east-1\"\n";
+        let pairs = [
+            ("STRIPE_SECRET_KEY", "sk_test"),
+            ("STRIPE_WEBHOOK_SECRET", "whsec"),
+            ("REEF_LISTEN", "[::1]:1"),
+        ];
+        let config = Config::load(Some(file), env(&pairs)).unwrap();
+        let named: Vec<_> = config.warnings().iter().map(|line| line.split(' ').next().unwrap()).collect();
+        assert_eq!(named, ["runtime.warm_pool", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"]);
+        assert!(Config::load(Some(DEFAULTS), env(&[])).unwrap().warnings().is_empty());
+    }
+
+    #[test]
     fn every_setting_names_its_variable_in_the_comments() {
         for setting in Config::load(None, env(&[])).unwrap().settings() {
             let line = DEFAULTS

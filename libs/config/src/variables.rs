@@ -77,5 +77,23 @@ pub(crate) const VARIABLES: &[Variable] = &[
     ),
 ];
 
+/// Settings of what this version does not do yet: read and checked, so that files and units can have them already.
+pub(crate) const WITHOUT_EFFECT: &[&str] = &[
+    "server.content_url",
+    "server.peer_listen",
+    "server.peer_url",
+    "runtime.warm_pool",
+    "instance.openclaw_version",
+    "stripe.secret_key",
+    "stripe.webhook_secret",
+    "stripe.api_base",
+    "s3.bucket",
+    "s3.endpoint",
+    "s3.region",
+    "s3.access_key_id",
+    "s3.secret_access_key",
+    "compat.openclaw_controls",
+];
+
 /// Names that begin like ours and are read by the tests and scripts of this tree.
 pub(crate) const OTHERS: &[&str] = &["REEF_BIN", "REEF_CONFIG"];
