@@ -1,11 +1,16 @@
 //! What a newcomer does: start, make an instance, chat, watch it stream and use a tool.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::{
     platform::Platform,
     sse::{SseEvent, text_of},
 };
+
+/// For a line that is printed as the server begins to serve.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn answers_streams_and_uses_a_tool(platform: &Platform) {
     let client = platform.operator().await;
@@ -60,11 +65,26 @@ async fn real_docker_from_start_to_a_streamed_answer() {
     answers_streams_and_uses_a_tool(&Platform::start(&[("REEF_RUNTIME", "docker")]).await).await;
 }
 
-/// The lines that the server prints are there to be pasted: paste them.
+/// The lines that the server prints are there to be pasted: paste them, at a later start too.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn real_printed_curl_lines_work_as_printed() {
-    let platform = Platform::start(&[]).await;
-    let output = platform.output();
+    let mut platform = Platform::start(&[]).await;
+    paste(&platform, 0).await;
+    assert!(platform.stop().await.success());
+    let before = platform.output().len();
+    platform.restart().await;
+    paste(&platform, before).await;
+}
+
+/// Pastes the lines that were printed after so much output.
+async fn paste(platform: &Platform, before: usize) {
+    let printed = tokio::time::timeout(PATIENCE, async {
+        while !platform.output()[before..].contains("chat/stream") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(printed.await.is_ok(), "nothing to paste:\n{}", platform.output());
+    let output = platform.output().split_off(before);
     let lines: Vec<_> = output.lines().map(str::trim).filter(|line| line.contains("curl ")).collect();
     assert_eq!(lines.len(), 3, "three lines to paste:\n{output}");
     let run = tokio::process::Command::new("bash").arg("-euc").arg(lines.join("\n")).output().await.unwrap();

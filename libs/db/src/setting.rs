@@ -3,6 +3,16 @@
 use crate::{DbError, Sql, Tx, statement::statements};
 
 statements! {
+    /// Returns a setting.
+    pub Db.lookup_setting(key: &str) -> Option<(String,)>
+        = Sql::same("SELECT value FROM settings WHERE key = $1"),
+        [key];
+
+    /// Replaces a setting.
+    pub Tx.set_setting(key: &str, value: &str) -> Count
+        = Sql::same("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value"),
+        [key, value];
+
     pub(crate) Tx.read_setting(key: &str) -> One<(String,)>
         = Sql::same("SELECT value FROM settings WHERE key = $1"),
         [key];

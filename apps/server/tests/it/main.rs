@@ -3,8 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    io::{BufRead, BufReader, Read},
-    net::TcpListener,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, ChildStdout, Command, Output, Stdio},
@@ -100,7 +100,7 @@ impl Served {
 }
 
 #[test]
-fn the_first_start_says_how_to_get_in_and_the_second_has_no_secret() {
+fn every_start_says_how_to_get_in_and_the_disk_holds_no_secret() {
     let dir = place();
     let first = Served::start(dir.path(), "chat/stream");
     let greeting = first.greeting.clone();
@@ -111,15 +111,76 @@ fn the_first_start_says_how_to_get_in_and_the_second_has_no_secret() {
     let (code, written) = first.stop();
     assert_eq!(code, 0, "{written}");
 
-    let (code, written) = Served::start(dir.path(), "New invite").stop();
+    // Nothing was used up meanwhile.
+    let (code, written) = Served::start(dir.path(), "chat/stream").stop();
     assert_eq!(code, 0, "{written}");
-    assert!(!written.contains("sk_live_") && !written.contains("password "), "{written}");
+    assert!(!written.contains("password "), "{written}");
+    let pasted =
+        |text: &str| text.lines().filter(|line| line.contains("curl ")).map(without_port).collect::<Vec<_>>();
+    assert_eq!(pasted(&written), pasted(&greeting));
+    // What is no longer good is replaced, and that alone.
+    let invites = text(&run(dir.path(), &["admin", "invite", "list"]).stdout);
+    let id = invites.split_whitespace().next().unwrap();
+    assert!(run(dir.path(), &["admin", "invite", "revoke", id]).status.success());
+    let (_, written) = Served::start(dir.path(), "chat/stream").stop();
+    let code =
+        |text: &str| text.split("Invite code").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    assert!(written.contains(&key) && code(&written) != code(&greeting), "{written}");
 
-    // What was shown once is nowhere on the disk.
+    // Where others can see what it writes, a later start has no secret.
+    let mut command = reef(dir.path(), &["serve"]);
+    command.env("REEF_PUBLIC_URL", "https://reef.example.org").env("REEF_ALLOW_UNISOLATED", "1");
+    let (_, written) = Served::spawn(command, "New invite").stop();
+    assert!(!written.contains("sk_live_") && !written.contains("Invite code"), "{written}");
+
     for file in ["data/reef.db", "data/secret.key"] {
         let bytes = std::fs::read(dir.path().join(file)).unwrap();
         assert!(!bytes.windows(key.len()).any(|part| part == key.as_bytes()), "{file}");
     }
+}
+
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Sends a request over a connection of its own; returns the whole answer.
+fn ask(address: &str, line: &str, body: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "{line} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}",
+        body.len()
+    );
+    write!(stream, "{head}\r\n\r\n{body}").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn on_https_the_cookie_is_for_this_host_and_over_https_alone() {
+    const PASSWORD: &str = "a-long-operator-password";
+    let dir = place();
+    let address = free_address();
+    let mut command = reef(dir.path(), &["serve"]);
+    command.env("REEF_LISTEN", &address).env("REEF_ADMIN_PASSWORD", PASSWORD);
+    command.env("REEF_PUBLIC_URL", "https://reef.example.org").env("REEF_ALLOW_UNISOLATED", "1");
+    let served = Served::spawn(command, "Invite code");
+    let body = format!(r#"{{"email":"operator@localhost","password":"{PASSWORD}"}}"#);
+    let answer = ask(&address, "POST /api/auth/login", &body);
+    let cookie =
+        answer.lines().find(|line| line.starts_with("set-cookie: ")).unwrap_or_else(|| panic!("{answer}"));
+    assert!(cookie.starts_with("set-cookie: __Host-reef_session="), "{cookie}");
+    for wanted in ["Secure", "HttpOnly", "SameSite=Lax", "Path=/"] {
+        assert!(cookie.split("; ").any(|part| part == wanted), "{cookie}");
+    }
+    assert!(!cookie.contains("Domain="), "{cookie}");
+    assert!(answer.contains("strict-transport-security: "), "{answer}");
+    served.stop();
+}
+
+fn without_port(line: &str) -> String {
+    let (before, after) = line.split_once("127.0.0.1:").unwrap_or((line, ""));
+    format!("{before}{}", after.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
 #[test]
@@ -168,6 +229,21 @@ fn doctor_prints_what_is_in_force_without_secrets() {
 }
 
 #[test]
+fn as_many_files_may_be_open_as_the_system_allows() {
+    let dir = place();
+    let served =
+        Served::spawn(reef_after("ulimit -Sn 500 && ulimit -Hn 5000", dir.path(), &["serve"]), "chat/stream");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5000", "5000"]);
+    served.stop();
+
+    let said = |limits: &str| text(&reef_after(limits, dir.path(), &["doctor"]).output().unwrap().stdout);
+    assert!(said("ulimit -Sn 500 && ulimit -Hn 5000").contains("5000 files may be open"));
+    assert!(!said("ulimit -Sn 500 && ulimit -Hn 9000").contains("files may be open"));
+}
+
+#[test]
 fn the_command_line_manages_invites_keys_and_accounts() {
     let dir = place();
     let migrated = run(dir.path(), &["migrate"]);
@@ -198,18 +274,3 @@ fn the_document_needs_nothing() {
         assert!(text(&output.stdout).starts_with(begin));
     }
 }
-#[test]
-fn as_many_files_may_be_open_as_the_system_allows() {
-    let dir = place();
-    let served =
-        Served::spawn(reef_after("ulimit -Sn 500 && ulimit -Hn 5000", dir.path(), &["serve"]), "chat/stream");
-    let limits = std::fs::read_to_string(format!("/proc/{}/limits", served.child.id())).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    assert_eq!(line.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5000", "5000"]);
-    served.stop();
-
-    let said = |limits: &str| text(&reef_after(limits, dir.path(), &["doctor"]).output().unwrap().stdout);
-    assert!(said("ulimit -Sn 500 && ulimit -Hn 5000").contains("5000 files may be open"));
-    assert!(!said("ulimit -Sn 500 && ulimit -Hn 9000").contains("files may be open"));
-}
-

@@ -145,6 +145,8 @@ both_engines! {
         let mut tx = db.write().await.unwrap();
         assert_eq!(tx.get_or_insert_setting("k", "1").await.unwrap(), "1");
         assert_eq!(tx.get_or_insert_setting("k", "2").await.unwrap(), "1");
+        tx.set_setting("k", "3").await.unwrap();
+        assert_eq!(tx.get_or_insert_setting("k", "2").await.unwrap(), "3");
         let (tenant, instance) = (UserId::generate(), InstanceId::generate());
         let used = ModelUse { user_id: tenant, instance_id: instance, hour: at(0), requests: 1, estimated_requests: 0,
             prompt_tokens: 10, completion_tokens: 5 };

@@ -1,4 +1,4 @@
-//! What is printed once the server listens: where it is, and on the first start how to get in.
+//! What is printed once the server listens: where it is, and how to get in.
 
 use std::net::SocketAddr;
 
@@ -12,12 +12,16 @@ use secrecy::ExposeSecret;
 
 use crate::output::say;
 
+mod at_hand;
+
+use at_hand::AtHand;
+
 /// The text to print.
 pub(crate) struct Greeting(String);
 
 impl Greeting {
-    /// Makes the operator's account where there is none, and on the first start an invite and, where only this machine
-    /// can see it, a key. Secrets are shown this once.
+    /// Makes the operator's account where there is none, and on the first start an invite. Where only this machine can see
+    /// it, every start has a key and an invite in lines to paste.
     pub(crate) async fn prepare(
         config: &Config,
         origin: &Origin,
@@ -27,33 +31,34 @@ impl Greeting {
         let operator = &config.operator;
         let FirstOperator { user, made_password } =
             control.accounts().ensure_operator(Some(&operator.email), operator.password.clone()).await?;
-        let mut text = format!("\n  Reef {} is at {origin}\n\n", env!("CARGO_PKG_VERSION"));
-        if !is_first_start(control).await? {
-            let program = std::env::args().next().unwrap_or_else(|| "reef".to_owned());
-            text += &format!(
-                "  Sign in       {origin}/account as {}\n  New key       {program} admin key create\n  \
-                 New invite    {program} admin invite create\n",
-                user.email
-            );
-            return Ok(Self(text));
-        }
-        let password = match &made_password {
-            Some(password) => format!("password {} (shown this once)", password.expose_secret()),
-            None => "the password in REEF_ADMIN_PASSWORD".to_owned(),
-        };
-        let invite = invite(control, user.id).await?;
-        text += &format!(
-            "  Sign in       {origin}/account\n                as {}, {password}\n  Invite code   {invite}\n",
+        let mut text = format!(
+            "\n  Reef {} is at {origin}\n\n  Sign in       {origin}/account as {}\n",
+            env!("CARGO_PKG_VERSION"),
             user.email
         );
-        if bound.ip().is_loopback() && origin.is_loopback() {
-            let wish = NewKey { name: "first start".to_owned(), ..NewKey::default() };
-            let (_, key) =
-                control.accounts().mint_key(&Actor::system(user.id), Scopes::key_default(), wish).await?;
+        let is_first = is_first_start(control).await?;
+        match &made_password {
+            Some(password) => {
+                text += &format!("                password {} (shown this once)\n", password.expose_secret());
+            }
+            None if is_first => text += "                with the password in REEF_ADMIN_PASSWORD\n",
+            None => {}
+        }
+        let is_local = bound.ip().is_loopback() && origin.is_loopback();
+        if !is_first {
+            let program = std::env::args().next().unwrap_or_else(|| "reef".to_owned());
             text += &format!(
-                "\n  From nothing to a streamed answer, to paste as they are:\n\n{}",
-                lines(origin, key.expose(), &invite)
+                "  New key       {program} admin key create\n  New invite    {program} admin invite create\n"
             );
+        }
+        if is_local {
+            let AtHand { key, invite } = AtHand::obtain(control, user.id).await?;
+            text += &format!(
+                "  Invite code   {invite}\n\n  From nothing to a streamed answer, to paste as they are:\n\n{}",
+                lines(origin, &key, &invite)
+            );
+        } else if is_first {
+            text += &format!("  Invite code   {}\n", invite(control, user.id).await?);
         }
         Ok(Self(text))
     }
@@ -88,4 +93,10 @@ async fn invite(control: &Control, operator: UserId) -> anyhow::Result<String> {
     let terms = InviteTerms { plan: Plan::Free, max_uses: 1, expires_at: None };
     let (_, code) = control.accounts().create_invite(&Actor::system(operator), terms).await?;
     Ok(code.expose().to_owned())
+}
+
+async fn key(control: &Control, operator: UserId) -> anyhow::Result<String> {
+    let wish = NewKey { name: "make run".to_owned(), ..NewKey::default() };
+    let (_, key) = control.accounts().mint_key(&Actor::system(operator), Scopes::key_default(), wish).await?;
+    Ok(key.expose().to_owned())
 }
