@@ -1,7 +1,7 @@
 //! Walks the OpenAPI document: who may not, gets nowhere, on every route, before anything of the body is looked at.
 
 use reef_model::{
-    ApiKeyId, ChatSessionId, InstanceId, InviteId, OperationId, Scope, SessionId, TerminalId, TurnId,
+    ApiKeyId, ChatSessionId, InstanceId, InviteId, OperationId, Scope, SessionId, TerminalId, TurnId, UserId,
 };
 use reef_testkit::{Answer, Call, Client, Operation, Platform, both_engines};
 use serde_json::{Value, json};
@@ -24,6 +24,10 @@ fn is_on_instance(operation: &Operation) -> bool {
 fn path(operation: &Operation, instance: &str) -> String {
     let id = if is_on_instance(operation) {
         instance.to_owned()
+    } else if operation.template.contains("/instances/") {
+        InstanceId::generate().to_string()
+    } else if operation.template.contains("/users/") {
+        UserId::generate().to_string()
     } else if operation.template.contains("/keys/") {
         ApiKeyId::generate().to_string()
     } else if operation.template.contains("/sessions/") {

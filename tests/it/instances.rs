@@ -210,12 +210,18 @@ both_engines! {
         let deleted = ada.get(&path).await.expect(200);
         assert_eq!((&deleted["status"], &deleted["power"]), (&json!("deleted"), &json!("stopped")));
         assert!(deleted["deleted_at"].is_string() && deleted["restorable_until"].is_string());
+        let restorable = async || {
+            let listed = ada.get("/api/instances?deleted=true").await.expect(200);
+            listed.as_array().unwrap().iter().map(|row| row["id"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(restorable().await, [json!(id)]);
         ada.call("POST", &format!("{path}/start")).send().await.expect_error(409, "CONFLICT");
         ada.patch(&path, json!({"name": "x"})).await.expect_error(409, "CONFLICT");
 
         ada.call("POST", &format!("{path}/restore?wait=20")).send().await.expect(200);
         let restored = ada.get(&path).await.expect(200);
         assert_eq!((&restored["status"], &restored["deleted_at"]), (&json!("stopped"), &json!(null)));
+        assert!(restorable().await.is_empty());
         ada.call("POST", &format!("{path}/start?wait=20")).send().await.expect(200);
 
         // Its slot is free again; whoever fills it cannot restore.
@@ -224,7 +230,9 @@ both_engines! {
         ada.call("POST", &format!("{path}/restore")).send().await.expect_error(403, "FORBIDDEN");
 
         assert!(platform.runtime().removed().is_empty());
+        assert_eq!(restorable().await, [json!(id)]);
         platform.advance(Duration::from_secs(7 * 24 * 3600 + 1));
+        assert!(restorable().await.is_empty(), "what is over is not offered");
         eventually("the data goes after the window", async || {
             platform.runtime().removed().contains(&id).then_some(())
         })

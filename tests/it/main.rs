@@ -7,6 +7,7 @@
 
 mod account;
 mod accounts;
+mod admin;
 mod authz_walk;
 mod discovery;
 mod errors;

@@ -199,8 +199,8 @@ impl From<ControlError> for ApiError {
             }
             ControlError::EntitlementRequired => Self::new(
                 C::Forbidden,
-                "An instance needs a subscription or an invite code: pass invite_code, or redeem one with \
-                 POST /api/invites/redeem. The operator of this service gives them out.",
+                "An instance needs an invite code: pass invite_code, or redeem one with POST /api/invites/redeem. \
+                 The operator of this service gives them out.",
             )
             .with_details(json!({ "reason": "subscription_or_invite_required" })),
             ControlError::InviteInvalid => Self::new(
@@ -209,6 +209,10 @@ impl From<ControlError> for ApiError {
             )
             .with_details(json!({ "reason": "invite_invalid" })),
             ControlError::BadCredentials => Self::unauthorized("Wrong e-mail address or password."),
+            ControlError::Locked => {
+                Self::new(C::Forbidden, "This account is locked: ask the operator of this service.")
+                    .with_details(json!({ "reason": "account_locked" }))
+            }
             ControlError::Overloaded => {
                 Self::new(C::Capacity, "Too much is waiting: try again in a moment.").with_retry_after(1)
             }

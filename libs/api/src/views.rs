@@ -3,7 +3,8 @@
 use reef_config::Origin;
 use reef_control::{Event, EventKind};
 use reef_db::{
-    ApiKeyRow, AuditRow, EntitlementRow, InstanceRow, InviteRow, MailRow, OperationRow, SessionRow, UserRow,
+    ApiKeyRow, AuditRow, EntitlementRow, InstanceRow, InviteRow, MailRow, OperationRow, OwnedInstance,
+    SessionRow, UserRow, UserSummary,
 };
 use reef_model::{
     ActorKind, ApiKeyId, AuditId, Desired, EntitlementId, InstanceId, InviteId, InviteKind, Isolation,
@@ -205,6 +206,87 @@ impl From<UserRow> for User {
             name: row.name,
             role: row.role,
             created_at: row.created_at,
+        }
+    }
+}
+
+/// An account as an operator sees it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct UserStanding {
+    /// The account.
+    #[serde(flatten)]
+    user: User,
+    /// Since when an operator keeps it from being used; null: it is not kept.
+    locked_at: Option<Timestamp>,
+}
+
+impl From<UserRow> for UserStanding {
+    fn from(row: UserRow) -> Self {
+        Self { locked_at: row.locked_at, user: row.into() }
+    }
+}
+
+/// An account in the operator's list.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ListedUser {
+    /// The account.
+    #[serde(flatten)]
+    user: UserStanding,
+    /// How many instances it has.
+    instance_count: i64,
+}
+
+impl From<UserSummary> for ListedUser {
+    fn from(row: UserSummary) -> Self {
+        Self { user: row.user.into(), instance_count: row.instances }
+    }
+}
+
+/// An instance in the operator's list: whose it is and how it does, and nothing of what is in it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(crate) struct ListedInstance {
+    /// Its id.
+    id: InstanceId,
+    /// Its owner's name for it.
+    name: String,
+    /// Its owner.
+    owner_id: UserId,
+    /// The owner's address.
+    owner_email: String,
+    /// What it does.
+    status: Status,
+    /// Why, and what to do, where that is not plain.
+    status_reason: Option<String>,
+    /// What its owner wants.
+    desired: Desired,
+    /// The plan that its limits come from.
+    plan: Plan,
+    /// Where it runs.
+    runtime: RuntimeKind,
+    /// When it was made.
+    created_at: Timestamp,
+    /// When it was last used.
+    last_active_at: Option<Timestamp>,
+    /// When it was deleted; null unless it can still be restored.
+    deleted_at: Option<Timestamp>,
+}
+
+impl From<OwnedInstance> for ListedInstance {
+    fn from(row: OwnedInstance) -> Self {
+        let OwnedInstance { instance, owner_email } = row;
+        Self {
+            id: instance.id,
+            name: instance.name,
+            owner_id: instance.user_id,
+            owner_email,
+            status: instance.status,
+            status_reason: instance.status_reason,
+            desired: instance.desired,
+            plan: instance.plan,
+            runtime: instance.runtime,
+            created_at: instance.created_at,
+            last_active_at: instance.last_active_at,
+            deleted_at: instance.deleted_at,
         }
     }
 }
@@ -434,6 +516,15 @@ pub(crate) struct AuditRecord {
     ip: Option<String>,
     /// When.
     at: Timestamp,
+}
+
+impl AuditRecord {
+    /// What the account's holder sees: not from where the operator acted on it.
+    pub(crate) fn for_holder(row: AuditRow) -> Self {
+        let is_theirs = row.user_id.is_some_and(|tenant| row.actor_id == Some(tenant.to_string()));
+        let is_operators = row.actor_kind == ActorKind::Operator && !is_theirs;
+        Self { ip: row.ip.clone().filter(|_| !is_operators), ..row.into() }
+    }
 }
 
 impl From<AuditRow> for AuditRecord {

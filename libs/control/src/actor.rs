@@ -24,6 +24,11 @@ impl Actor {
         Self { tenant, kind: ActorKind::System, id: None, request_id: None, ip: None }
     }
 
+    /// The same operator, acting on the rows of `tenant`.
+    pub(crate) fn acting_on(&self, tenant: UserId) -> Self {
+        Self { tenant, kind: ActorKind::Operator, ..self.clone() }
+    }
+
     /// Nobody who has signed in, about a tenant.
     pub(crate) fn anonymous(tenant: UserId) -> Self {
         Self { kind: ActorKind::Anonymous, ..Self::system(tenant) }

@@ -44,6 +44,9 @@ pub enum ControlError {
     /// The credentials do not match; which part is wrong is not told.
     #[error("wrong e-mail address or password")]
     BadCredentials,
+    /// The operator has locked the account; told only to who knows its password.
+    #[error("the account is locked")]
+    Locked,
     /// Too much of the same work is waiting.
     #[error("too busy; try again in a moment")]
     Overloaded,

@@ -90,11 +90,12 @@ macro_rules! columns {
 }
 
 statements! {
-    /// Returns the key with this hash, whoever owns it, unless revoked or its owner deleted; an expired one too.
+    /// Returns the key with this hash, whoever owns it, unless revoked or its owner deleted or locked; an expired one too.
     pub Db.lookup_api_key_by_hash(secret_hash: &[u8; 32]) -> Option<ApiKeyRow>
         = Sql::same(concat!(
             "SELECT ", columns!(), " FROM api_keys WHERE secret_hash = $1 AND revoked_at IS NULL \
-             AND EXISTS (SELECT 1 FROM users WHERE users.id = api_keys.user_id AND users.deleted_at IS NULL)"
+             AND EXISTS (SELECT 1 FROM users WHERE users.id = api_keys.user_id AND users.deleted_at IS NULL \
+             AND users.locked_at IS NULL)"
         )),
         [&secret_hash[..]];
 

@@ -88,6 +88,16 @@ impl InstanceRow {
     }
 }
 
+/// An instance as operators list it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct OwnedInstance {
+    /// The instance.
+    #[sqlx(flatten)]
+    pub instance: InstanceRow,
+    /// Its owner's address.
+    pub owner_email: String,
+}
+
 /// What a new instance begins with; its facts begin as provisioning, stopped and never observed.
 #[derive(Debug, Clone)]
 pub struct NewInstance {
@@ -203,10 +213,25 @@ statements! {
         )),
         [tenant, page.bound(), page.limit];
 
+    /// Returns a page of the tenant's soft-deleted instances that can still be restored at `now`, newest first.
+    pub Db.list_restorable_instances(tenant: UserId, now: Timestamp, page: Page) -> Vec<InstanceRow>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), " FROM instances WHERE user_id = $1 AND purge_at > $2 AND id < $3 ORDER BY id DESC LIMIT $4"
+        )),
+        [tenant, now, page.bound(), page.limit];
+
     /// Returns every instance that is not purged, oldest first, from behind `after`.
     pub Db.list_instances_any(after: Option<InstanceId>, limit: i64) -> Vec<InstanceRow>
         = Sql::same(concat!("SELECT ", columns!(), " FROM instances WHERE id > $1 ORDER BY id LIMIT $2")),
         [after.map_or(uuid::Uuid::nil(), InstanceId::as_uuid), limit];
+
+    /// Returns a page of all instances that are not purged, newest first, with their owners' addresses, for operators.
+    pub Db.list_owned_instances_any(page: Page) -> Vec<OwnedInstance>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), ", (SELECT email FROM users WHERE users.id = instances.user_id) AS owner_email \
+             FROM instances WHERE id < $1 ORDER BY id DESC LIMIT $2"
+        )),
+        [page.bound(), page.limit];
 
     /// Returns instances with work to do at `now`: intent that was not converged, a status on its way, an error whose
     /// time to try again has come, a restore window that is over. Those that must wait until later are left out.

@@ -38,7 +38,7 @@ pub use api_key::{ApiKeyChange, ApiKeyRow, KeyUse, NewApiKey};
 pub use audit::{AuditEntry, AuditFilter, AuditRow};
 pub use database::Db;
 pub use error::{ConnectError, DbError, Unique};
-pub use instance::{Fact, InstanceChange, InstanceRow, IntentChange, NewInstance};
+pub use instance::{Fact, InstanceChange, InstanceRow, IntentChange, NewInstance, OwnedInstance};
 pub use invite::{EntitlementRow, InviteRow, NewEntitlement, NewInvite};
 pub use mail::{ClaimedMail, MailCounts, MailRow, NewMail};
 pub use named_request::{NamedRequestRow, RequestAnswer, RequestClaim};
@@ -50,7 +50,7 @@ pub use sqlx::types::Json;
 pub use statement::{Sql, Statement};
 pub use transaction::Tx;
 pub use usage::{ModelUse, UsageRow};
-pub use user::{NewUser, UserRow};
+pub use user::{NewUser, UserRow, UserSummary};
 pub use wake::Wake;
 
 /// Returns every SQL statement of this crate, so that a test can prepare each on both engines.

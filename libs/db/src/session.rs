@@ -80,7 +80,8 @@ statements! {
     pub Db.lookup_signed_in(tenant: UserId, id: SessionId, now: Timestamp) -> Option<(Role, Timestamp)>
         = Sql::same(
             "SELECT users.role, sessions.expires_at FROM sessions JOIN users ON users.id = sessions.user_id \
-             WHERE sessions.user_id = $1 AND sessions.id = $2 AND sessions.expires_at > $3 AND users.deleted_at IS NULL"
+             WHERE sessions.user_id = $1 AND sessions.id = $2 AND sessions.expires_at > $3 AND users.deleted_at IS NULL \
+             AND users.locked_at IS NULL"
         ),
         [tenant, id, now];
 

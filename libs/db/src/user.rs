@@ -2,7 +2,7 @@
 
 use reef_model::{Role, Timestamp, UserId};
 
-use crate::{Sql, statement::statements};
+use crate::{Page, Sql, statement::statements};
 
 /// An account.
 #[derive(Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -23,12 +23,24 @@ pub struct UserRow {
     pub deleted_at: Option<Timestamp>,
     /// When the address was proven to be its holder's.
     pub email_verified_at: Option<Timestamp>,
+    /// Since when an operator keeps it from being used.
+    pub locked_at: Option<Timestamp>,
 }
 
 impl std::fmt::Debug for UserRow {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("UserRow").field("id", &self.id).field("role", &self.role).finish_non_exhaustive()
     }
+}
+
+/// An account as operators list it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct UserSummary {
+    /// The account.
+    #[sqlx(flatten)]
+    pub user: UserRow,
+    /// How many instances it has, without soft-deleted ones.
+    pub instances: i64,
 }
 
 /// A new account; the fields are those of [`UserRow`].
@@ -45,7 +57,7 @@ pub struct NewUser {
 
 macro_rules! columns {
     () => {
-        "id, email, name, password_hash, role, created_at, deleted_at, email_verified_at"
+        "id, email, name, password_hash, role, created_at, deleted_at, email_verified_at, locked_at"
     };
 }
 
@@ -67,6 +79,16 @@ statements! {
         )),
         [];
 
+    /// Returns a page of the accounts that are not deleted, newest first, for operators; those alone whose address is like
+    /// `pattern`, in the words of SQL with `\` before what is meant literally.
+    pub Db.list_users_any(pattern: &str, page: Page) -> Vec<UserSummary>
+        = Sql::same(concat!(
+            "SELECT ", columns!(), ", (SELECT COUNT(*) FROM instances WHERE instances.user_id = users.id \
+             AND instances.deleted_at IS NULL) AS instances \
+             FROM users WHERE id < $1 AND deleted_at IS NULL AND email LIKE $2 ESCAPE '\\' ORDER BY id DESC LIMIT $3"
+        )),
+        [page.bound(), pattern, page.limit];
+
     /// Inserts an account; a conflict with [`crate::Unique::UserEmail`] where the address is taken.
     pub Tx.insert_user(new: &NewUser) -> One<UserRow>
         = Sql::same(concat!(
@@ -81,6 +103,21 @@ statements! {
             "UPDATE users SET role = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
         )),
         [id, role];
+
+    /// Locks an account since this instant, or opens it again; `None`: no such account.
+    pub Tx.set_user_locked(id: UserId, locked_at: Option<Timestamp>) -> Option<UserRow>
+        = Sql::same(concat!(
+            "UPDATE users SET locked_at = $2 WHERE id = $1 AND deleted_at IS NULL RETURNING ", columns!()
+        )),
+        [id, locked_at];
+
+    /// Returns an account that is not deleted and keeps other transactions from changing it until this one ends.
+    pub Tx.lookup_user(id: UserId) -> Option<UserRow>
+        = Sql::differing(
+            concat!("SELECT ", columns!(), " FROM users WHERE id = $1 AND deleted_at IS NULL"),
+            concat!("SELECT ", columns!(), " FROM users WHERE id = $1 AND deleted_at IS NULL FOR UPDATE"),
+        ),
+        [id];
 
     /// Gives an account another password; `None`: no such account.
     pub Tx.set_user_password(id: UserId, password_hash: &str) -> Option<UserRow>
@@ -105,11 +142,11 @@ statements! {
         )),
         [id, email, verified_at];
 
-    /// Returns the operators, and keeps other transactions from changing them until this one ends.
+    /// Returns the operators who can act, and keeps other transactions from changing them until this one ends.
     pub Tx.lock_operators() -> Vec<(UserId,)>
         = Sql::differing(
-            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id",
-            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL ORDER BY id FOR UPDATE",
+            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL AND locked_at IS NULL ORDER BY id",
+            "SELECT id FROM users WHERE role = 'operator' AND deleted_at IS NULL AND locked_at IS NULL ORDER BY id FOR UPDATE",
         ),
         [];
 

@@ -8,7 +8,7 @@ use reef_auth::{Email, Passwords, SecretBox, password};
 use reef_config::Config;
 use reef_control::{
     Actor,
-    account::{Accounts, InviteTerms, NewKey},
+    account::{Accounts, InviteTerms, NewKey, StandingChange},
 };
 use reef_db::{Db, Page, UserRow};
 use reef_model::{
@@ -166,14 +166,8 @@ impl Admin {
         match command {
             User::SetRole { email, role } => {
                 let user = self.account(&email).await?;
-                let mut tx = self.db.write().await?;
-                tx.set_user_role(user.id, role).await?.context("the account is gone")?;
-                let mut entry = self.actor(&user).entry("account.set_role", user.id, now);
-                entry.details = serde_json::json!({ "role": role });
-                tx.insert_audit(&entry).await?;
-                // Not a loss for all that; it makes every server look at the account again.
-                tx.insert_revocation(Revoked::User, user.id.as_uuid(), now).await?;
-                tx.commit().await?;
+                let change = StandingChange { role: Some(role), is_locked: None };
+                self.accounts.change_standing(&self.actor(&user), user.id, change).await?;
                 say(&format!("{} is {role} now.", user.email));
             }
             User::ResetPassword { email } => {

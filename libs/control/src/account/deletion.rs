@@ -4,6 +4,7 @@ use reef_auth::SecretString;
 use reef_mail::Letter;
 use reef_model::{Revoked, Role, Timestamp, TokenPurpose, UserId};
 
+use super::standing::another_operator;
 use crate::{
     Actor, Control, ControlError,
     instance::{Changed, Verb},
@@ -36,11 +37,7 @@ impl Control {
         let purge_at = now + self.policy().restore_window;
         let mut tx = self.db().write().await?;
         if user.role == Role::Operator {
-            let operators = tx.lock_operators().await?;
-            if operators.iter().all(|(id,)| *id == user.id) {
-                let what = "you are the only operator: make another account one first";
-                return Err(ControlError::Conflict(what.into()));
-            }
+            another_operator(&mut tx, user.id).await?;
         }
         tx.delete_user(user.id, now).await?.ok_or(ControlError::NotFound)?;
         // Waits for creations that are claiming one; later ones find none.

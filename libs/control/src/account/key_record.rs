@@ -107,7 +107,7 @@ impl Accounts {
     /// [`ControlError::Db`].
     pub async fn is_live(&self, tenant: UserId, credential: Credential) -> Result<bool, ControlError> {
         let now = self.now();
-        if self.db.lookup_user(tenant).await?.is_none() {
+        if self.db.lookup_user(tenant).await?.is_none_or(|user| user.locked_at.is_some()) {
             return Ok(false);
         }
         Ok(match credential {

@@ -14,6 +14,7 @@ mod outbox;
 mod password;
 mod session;
 mod sign_in;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod usage;
@@ -33,6 +34,7 @@ pub use key_record::{KeyRecord, KeyRefused};
 pub(crate) use outbox::Errand;
 pub use session::{DbSessionStore, SignedIn};
 pub use sign_in::{DEFAULT_OPERATOR_EMAIL, FirstOperator, SignUp};
+pub use standing::StandingChange;
 
 use crate::{Actor, ControlError};
 

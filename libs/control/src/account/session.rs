@@ -47,7 +47,7 @@ impl SignedIn {
 }
 
 impl Accounts {
-    /// Returns who a signed-in session is, and when it ends; `None`: it has ended, or the account is gone.
+    /// Returns who a signed-in session is, and when it ends; `None`: it has ended, or the account is gone or locked.
     ///
     /// # Errors
     /// [`ControlError::Db`].

@@ -81,7 +81,7 @@ impl Accounts {
     /// password.
     ///
     /// # Errors
-    /// [`ControlError::BadCredentials`], [`ControlError::Overloaded`].
+    /// [`ControlError::BadCredentials`], [`ControlError::Locked`], [`ControlError::Overloaded`].
     pub async fn sign_in(
         &self,
         email: &str,
@@ -95,6 +95,9 @@ impl Accounts {
         let hash = user.as_ref().map(|user| user.password_hash.clone());
         let is_right = self.passwords.verify(password, hash).await?;
         let user = user.filter(|_| is_right).ok_or(ControlError::BadCredentials)?;
+        if user.locked_at.is_some() {
+            return Err(ControlError::Locked);
+        }
         let now = self.now();
         let entry = Actor::signing_in(user.id, client).entry("account.sign_in", user.id, now);
         let mut tx = self.db.write().await?;

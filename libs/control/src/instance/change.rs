@@ -123,6 +123,20 @@ impl Control {
         Ok((changed.row, changed.operation))
     }
 
+    /// Does what [`Control::command`] does to an instance whoever owns it, for an operator.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn command_any(
+        &self,
+        operator: &Actor,
+        id: InstanceId,
+        verb: Verb,
+    ) -> Result<(InstanceRow, OperationRow), ControlError> {
+        let row = self.db().lookup_instance_any(id).await?.ok_or(ControlError::NotFound)?;
+        self.command(&operator.acting_on(row.user_id), id, verb).await
+    }
+
     /// Does what [`Control::command`] does, in the caller's transaction; once that is kept, tell of it.
     pub(crate) async fn change_intent(
         &self,

@@ -84,7 +84,7 @@ async fn list(
 ) -> ApiResult<Response> {
     let path = wanted.on("/api/audit");
     let rows = state.control().db().list_audit(caller.tenant(), &wanted.into(), page.page()?).await?;
-    Ok(page.answer(&path, rows, |row| row.id.as_uuid(), |_| true, AuditRecord::from))
+    Ok(page.answer(&path, rows, |row| row.id.as_uuid(), |_| true, AuditRecord::for_holder))
 }
 
 #[cfg(test)]

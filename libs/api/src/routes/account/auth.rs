@@ -6,6 +6,7 @@ use axum::{
 };
 use http::{StatusCode, request::Parts};
 use reef_control::{ControlError, account::SignUp};
+use reef_db::UserRow;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tower_sessions::Session;
@@ -103,9 +104,11 @@ async fn log_in(
     let user = state.control().accounts().sign_in(&body.email, body.password, &from.client).await?;
     attempt.succeeded(&state).await;
     session::begin(&session, user.id, &from.client).await?;
-    // A password that was replaced meanwhile ended the sessions that there were, not this one.
+    // A new password or a lock meanwhile ended the sessions that there were, not this one.
     let present = state.control().db().lookup_user(user.id).await?;
-    if present.is_none_or(|present| present.password_hash != user.password_hash) {
+    let is_as_before =
+        |present: UserRow| present.password_hash == user.password_hash && present.locked_at == user.locked_at;
+    if !present.is_some_and(is_as_before) {
         session::end(&session).await?;
         return Err(ControlError::BadCredentials.into());
     }

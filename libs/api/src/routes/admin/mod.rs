@@ -1,6 +1,8 @@
 //! `/api/admin`: the operator's own.
 
+mod instances;
 mod tasks;
+mod users;
 
 use axum::{
     Extension,
@@ -30,6 +32,8 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(audit))
         .routes(routes!(mails))
         .merge(tasks::routes())
+        .merge(users::routes())
+        .merge(instances::routes())
 }
 
 /// Lists all invites, newest first.

@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode, header};
 use reef_control::instance::CreateInstance;
 use reef_model::Plan;
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -22,27 +22,37 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
     OpenApiRouter::new().routes(routes!(list, create))
 }
 
+/// Which instances.
+#[derive(Debug, Clone, Copy, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct InstancesQuery {
+    /// Instead of those that there are, those that were deleted and can still be restored.
+    #[serde(default)]
+    deleted: bool,
+}
+
 /// Lists your instances, newest first.
 #[utoipa::path(
     get, path = "/api/instances", operation_id = "listInstances", tag = "Instances",
-    params(PageQuery),
+    params(InstancesQuery, PageQuery),
     responses((status = 200, description = "One page.", body = Vec<Instance>)),
     extensions(("x-reef-scope" = json!("instances:read")), ("x-reef-wakes" = json!(false))),
 )]
 async fn list(
     caller: Caller<InstancesRead>,
     State(state): State<ApiState>,
+    Query(wanted): Query<InstancesQuery>,
     Query(page): Query<PageQuery>,
 ) -> ApiResult<Response> {
-    let rows = state.control().db().list_instances(caller.tenant(), page.page()?).await?;
+    let (control, tenant, of) = (state.control(), caller.tenant(), page.page()?);
+    let (rows, path) = if wanted.deleted {
+        let rows = control.db().list_restorable_instances(tenant, control.now(), of).await?;
+        (rows, "/api/instances?deleted=true")
+    } else {
+        (control.db().list_instances(tenant, of).await?, "/api/instances")
+    };
     let sees = |row: &reef_db::InstanceRow| caller.sees(row.id);
-    Ok(page.answer(
-        "/api/instances",
-        rows,
-        |row| row.id.as_uuid(),
-        sees,
-        |row| Instance::of(row, state.origin()),
-    ))
+    Ok(page.answer(path, rows, |row| row.id.as_uuid(), sees, |row| Instance::of(row, state.origin())))
 }
 
 /// What may be said of a new instance; all of it may be left out.
@@ -52,7 +62,7 @@ pub(crate) struct CreateInstanceBody {
     /// 1 to 64 characters; left out: a made one.
     #[serde(default)]
     name: Option<String>,
-    /// An invite code, where no subscription and no redeemed code is there.
+    /// An invite code, where none was redeemed before.
     #[serde(default)]
     invite_code: Option<String>,
     /// The plan to use, where there are several.
@@ -71,7 +81,7 @@ pub(crate) struct CreateInstanceBody {
 
 /// Creates an instance, with `wait` once it is ready.
 ///
-/// Needs a subscription or an invite code; without either the answer is 403 with
+/// Needs an invite code, here or redeemed before; without one the answer is 403 with
 /// `error.details.reason = "subscription_or_invite_required"`.
 #[utoipa::path(
     post, path = "/api/instances", operation_id = "createInstance", tag = "Instances",

@@ -12,6 +12,8 @@ use http::{HeaderValue, StatusCode, header};
 use reef_db::InstanceRow;
 use utoipa_axum::router::OpenApiRouter;
 
+pub(super) use power::outcome;
+
 use crate::{ApiState, views::Instance};
 
 pub(super) fn routes() -> OpenApiRouter<ApiState> {

@@ -6,6 +6,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use reef_control::instance::Verb;
+use reef_db::OperationRow;
 use reef_model::{InstanceId, OperationStatus};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -27,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(restore))
 }
 
-/// Changes the intent and answers with the operation: 200 where it has ended in time, else 202.
+/// Changes the intent and answers with the operation, which is waited for where that is asked for.
 pub(super) async fn command(
     state: &ApiState,
     route: &InstanceRoute<InstancesWrite>,
@@ -39,16 +40,21 @@ pub(super) async fn command(
     if let Some((wait, _seat)) = wait {
         operation = state.control().wait_operation(route.caller.tenant(), operation.id, wait).await?;
     }
-    let status = match operation.status {
-        OperationStatus::Running => StatusCode::ACCEPTED,
-        OperationStatus::Succeeded | OperationStatus::Failed => StatusCode::OK,
-    };
     let location = format!("/api/operations/{}", operation.id);
-    let mut response = (status, axum::Json(Operation::from(operation))).into_response();
+    let mut response = outcome(operation);
     if let Ok(location) = HeaderValue::try_from(location) {
         response.headers_mut().insert(header::LOCATION, location);
     }
     Ok(response)
+}
+
+/// Answers with an operation: 200 where it has ended, else 202.
+pub(in crate::routes) fn outcome(operation: OperationRow) -> Response {
+    let status = match operation.status {
+        OperationStatus::Running => StatusCode::ACCEPTED,
+        OperationStatus::Succeeded | OperationStatus::Failed => StatusCode::OK,
+    };
+    (status, axum::Json(Operation::from(operation))).into_response()
 }
 
 macro_rules! verbs {
