@@ -6,6 +6,8 @@ use pulldown_cmark::{Options, Parser, html};
 use reef_door::ErrorCode;
 
 const PLACEHOLDER: &str = "__BASE_URL__";
+/// The same origin with the scheme of its WebSockets.
+const SOCKET_PLACEHOLDER: &str = "__SOCKET_URL__";
 
 /// A document of the tree.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +38,9 @@ pub(crate) const GUIDES: &[(&str, Document)] = &[
 impl Document {
     /// Returns the text with the origin filled in.
     pub(crate) fn text(self, origin: &str) -> String {
-        self.0.replace(PLACEHOLDER, origin)
+        // `http` becomes `ws`, `https` `wss`.
+        let sockets = origin.replacen("http", "ws", 1);
+        self.0.replace(PLACEHOLDER, origin).replace(SOCKET_PLACEHOLDER, &sockets)
     }
 
     /// Returns the first heading.
@@ -54,7 +58,8 @@ impl Document {
 pub(crate) fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     html::push_html(&mut out, Parser::new_ext(text, Options::ENABLE_TABLES));
-    out
+    // It may scroll sideways, so the keyboard must reach it.
+    out.replace("<pre>", "<pre tabindex=\"0\">")
 }
 
 /// Returns the page of an error code.
@@ -105,7 +110,11 @@ mod tests {
         for (name, document) in GUIDES.iter().copied().chain([("llms", LLMS)]).chain(errors) {
             assert!(document.0.starts_with("# "), "{name}");
             let text = document.text("https://reef.example");
-            assert!(!text.contains(PLACEHOLDER), "{name}");
+            assert!(!text.contains(PLACEHOLDER) && !text.contains(SOCKET_PLACEHOLDER), "{name}");
+            let samples = text.split("```").skip(1).step_by(2);
+            for address in samples.flat_map(|sample| sample.split("://").skip(1)) {
+                assert!(address.starts_with("reef.example/"), "{name} has the sample ://{address}");
+            }
         }
         for code in ErrorCode::ALL {
             assert_eq!(error_page(*code).title(), code.as_str());
@@ -116,6 +125,6 @@ mod tests {
     #[test]
     fn renders_tables_and_code() {
         let html = GUIDES[1].1.html("https://reef.example");
-        assert!(html.contains("<table>") && html.contains("<pre><code"), "{html}");
+        assert!(html.contains("<table>") && html.contains("<pre tabindex=\"0\"><code"), "{html}");
     }
 }

@@ -33,7 +33,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 );
 /// Paths that the app's own router knows.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 11] = [
     "/sign-in",
     "/sign-up",
     "/forgot-password",
@@ -43,6 +43,8 @@ const PATHS: [&str; 9] = [
     "/account/{*rest}",
     "/instances",
     "/instances/{*rest}",
+    "/admin",
+    "/admin/{*rest}",
 ];
 
 /// The built browser app, in memory. The default is none: then a page says how to build it.

@@ -64,7 +64,21 @@ async fn answer(
 
 fn show(state: &ApiState, document: Document) -> Response {
     // Our own text: nothing in it is a tenant's.
-    page(document.title(), html! { article { (PreEscaped(document.html(state.origin().as_str()))) } })
+    let body = html! {
+        div.split {
+            nav aria-label="Guides" {
+                ul {
+                    @for (name, guide) in GUIDES {
+                        @let is_here = guide.title() == document.title();
+                        li { a href={ "/docs/guides/" (name) } aria-current=[is_here.then_some("page")] { (guide.title()) } }
+                    }
+                    li { a href="/docs/reference" { "API reference" } }
+                }
+            }
+            article { (PreEscaped(document.html(state.origin().as_str()))) }
+        }
+    };
+    page(document.title(), body)
 }
 
 pub(super) fn markdown(text: String) -> Response {

@@ -31,7 +31,7 @@ async fn home(State(state): State<ApiState>, parts: Parts) -> ApiResult<Response
             div.card { h3 { "3. Answer" } p { "Create an instance and chat with it there, or stream the first answer with the lines below." } }
         }
         h2 { "From a terminal" }
-        pre { code {
+        pre tabindex="0" { code {
             "curl -X POST \"" (origin) "/api/instances?wait=120\" \\\n"
             "  -H \"Authorization: Bearer YOUR_API_KEY\" -H \"Content-Type: application/json\" \\\n"
             "  -d '{\"invite_code\":\"YOUR_INVITE_CODE_IF_NEEDED\"}'\n\n"

@@ -20,22 +20,27 @@ use crate::{ApiError, ApiState};
 /// The palette is the app's.
 const STYLE: &str =
     concat!(include_str!("../../../../apps/web/src/styles/tokens.css"), include_str!("reef.css"));
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
-                      frame-ancestors 'none'";
+/// Keeps to the appearance that was chosen in the app, and lets it be chosen.
+const THEME: &str = include_str!("../../../../apps/web/src/docs/theme.js");
+/// Makes the reference's operations forms that send.
+const TRY: &str = include_str!("../../../../apps/web/src/docs/try.js");
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Returns the routes of all pages.
 pub(crate) fn routes() -> Router<ApiState> {
     Router::new()
-        .route("/assets/reef.css", get(style))
+        .route("/assets/reef.css", get(async || file("text/css; charset=utf-8", STYLE)))
+        .route("/assets/theme.js", get(async || file("text/javascript; charset=utf-8", THEME)))
+        .route("/assets/try.js", get(async || file("text/javascript; charset=utf-8", TRY)))
         .merge(home::routes())
         .merge(app::routes())
         .merge(documents::routes())
 }
 
-async fn style() -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::CACHE_CONTROL, "public, max-age=300")];
-    (headers, STYLE).into_response()
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=300")];
+    (headers, text).into_response()
 }
 
 /// Returns a whole page.
@@ -49,16 +54,23 @@ pub(crate) fn page(title: &str, body: Markup) -> Response {
                 title { (title) " · Reef" }
                 link rel="stylesheet" href="/assets/reef.css";
                 link rel="icon" href="/favicon.svg";
+                // Before anything is drawn, so that nothing changes its colour later.
+                script src="/assets/theme.js" {}
             }
             body {
                 a.skip href="#main" { "Skip to content" }
                 header.top {
                     div {
-                        a.brand href="/" { "Reef" }
+                        a.brand href="/" aria-label="Reef, start page" { (mark()) "Reef" }
                         nav aria-label="Main" {
-                            a href="/docs" { "Docs" } " · "
-                            a href="/docs/reference" { "Reference" } " · "
+                            a href="/docs" { "Docs" }
+                            a href="/docs/reference" { "Reference" }
                             a href="/instances" { "Open the app" }
+                        }
+                        select id="theme" aria-label="Appearance" hidden {
+                            option value="system" { "System" }
+                            option value="light" { "Light" }
+                            option value="dark" { "Dark" }
                         }
                     }
                 }
@@ -72,6 +84,16 @@ pub(crate) fn page(title: &str, body: Markup) -> Response {
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
     ];
     (headers, markup).into_response()
+}
+
+/// The mark, as the app draws it.
+fn mark() -> Markup {
+    html! {
+        svg viewBox="0 0 32 32" aria-hidden="true" {
+            rect width="32" height="32" rx="8" {}
+            path d="M7 21c3 0 3-3 6-3s3 3 6 3 3-3 6-3M7 15c3 0 3-3 6-3s3 3 6 3 3-3 6-3" {}
+        }
+    }
 }
 
 /// Tells whether an error should be a page: a browser that navigates.

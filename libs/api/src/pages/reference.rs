@@ -1,4 +1,5 @@
-//! `/docs/reference`: every route, parameter and schema, from the document itself; no script.
+//! `/docs/reference`: every route, parameter and schema, from the document itself. A script makes its operations forms
+//! that send; without it everything is there to be read.
 
 use std::fmt::Write;
 
@@ -69,6 +70,11 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
     let body = html! {
         h1 { "API reference" }
         p.lead { "Base address " code { (state.origin()) } ". The same as " a href="/openapi.json" { "OpenAPI JSON" } " and " a href="/openapi.yaml" { "YAML" } "." }
+        form id="key" hidden {
+            label { "API key" small { "Stays in this page. What you send is done for real." }
+                input type="password" name="key" autocomplete="off" spellcheck="false" placeholder="sk_live_…";
+            }
+        }
         div.split {
             nav aria-label="Routes" {
                 @for tag in &tags {
@@ -93,7 +99,7 @@ pub(super) async fn show(State(state): State<ApiState>) -> Response {
             }
         }
     };
-    page("API reference", body)
+    page("API reference", html! { (body) script src="/assets/try.js" defer {} })
 }
 
 fn section(operation: &Operation<'_>) -> Markup {
@@ -107,6 +113,9 @@ fn section(operation: &Operation<'_>) -> Markup {
             @let description = operation.text("description");
             @if description != operation.text("summary") && !description.is_empty() { (described(operation.value)) }
             p.soft { (operation.marks()) }
+            @if operation.value["x-reef-kind"] != "websocket" {
+                button.quiet type="button" hidden aria-label={ "Try it: " (operation.text("operationId")) } { "Try it" }
+            }
             @if let Some(parameters) = parameters {
                 div.wide { table {
                     thead { tr { th { "Parameter" } th { "In" } th { "Type" } th { "Meaning" } } }
@@ -122,7 +131,7 @@ fn section(operation: &Operation<'_>) -> Markup {
             }
             @if let Some(body) = body {
                 p { "Body: " (kind(&body["schema"])) }
-                @if let Some(example) = body.get("example") { pre { code { (pretty(example)) } } }
+                @if let Some(example) = body.get("example") { pre tabindex="0" { code { (pretty(example)) } } }
             }
             details {
                 summary { "Answers" }
