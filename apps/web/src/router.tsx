@@ -12,6 +12,7 @@ import { ApiProblem } from "./api/problem";
 import { chatSessionsQuery, instanceQuery, instancesQuery, sessionQuery } from "./api/queries";
 import { InstanceLayout } from "./instance/InstanceLayout";
 import { AccountLayout } from "./pages/account/AccountLayout";
+import { AdminLayout } from "./pages/admin/AdminLayout";
 import { Instances } from "./pages/Instances";
 import { ForgotPassword, ResetPassword, VerifyEmail } from "./pages/Recovery";
 import { NotFound, Trouble } from "./pages/Trouble";
@@ -27,7 +28,7 @@ const named = (name: string) => (search: Record<string, unknown>): Record<string
 
 const next = (search: Record<string, unknown>): { next?: string } =>
   // Only a path of ours: an address of another site would lead away from here.
-  typeof search["next"] === "string" && /^\/(instances|account)([/?]|$)/.test(search["next"]) ? { next: search["next"] } : {};
+  typeof search["next"] === "string" && /^\/(instances|account|admin)([/?]|$)/.test(search["next"]) ? { next: search["next"] } : {};
 
 const signIn = createRoute({ getParentRoute: () => root, path: "/sign-in", component: SignIn, validateSearch: next });
 const signUp = createRoute({
@@ -152,6 +153,64 @@ const sessions = createRoute({
   component: lazyRouteComponent(() => import("./pages/account/Sessions"), "Sessions"),
 });
 
+const usage = createRoute({
+  getParentRoute: () => account,
+  path: "usage",
+  component: lazyRouteComponent(() => import("./pages/account/Usage"), "Usage"),
+});
+const history = createRoute({
+  getParentRoute: () => account,
+  path: "audit",
+  component: lazyRouteComponent(() => import("./pages/account/History"), "History"),
+});
+
+const admin = createRoute({
+  getParentRoute: () => shell,
+  path: "/admin",
+  component: AdminLayout,
+  beforeLoad: async ({ context: { client } }) => {
+    const user = await client.query({ ...sessionQuery, staleTime: "static" });
+    if (user.role !== "operator") throw redirect({ to: "/instances" });
+  },
+});
+const adminIndex = createRoute({
+  getParentRoute: () => admin,
+  path: "/",
+  beforeLoad: () => {
+    throw redirect({ to: "/admin/users" });
+  },
+});
+const adminUsers = createRoute({
+  getParentRoute: () => admin,
+  path: "users",
+  component: lazyRouteComponent(() => import("./pages/admin/Users"), "Users"),
+});
+const adminInvites = createRoute({
+  getParentRoute: () => admin,
+  path: "invites",
+  component: lazyRouteComponent(() => import("./pages/admin/Invites"), "Invites"),
+});
+const adminInstances = createRoute({
+  getParentRoute: () => admin,
+  path: "instances",
+  component: lazyRouteComponent(() => import("./pages/admin/Instances"), "Instances"),
+});
+const adminTasks = createRoute({
+  getParentRoute: () => admin,
+  path: "tasks",
+  component: lazyRouteComponent(() => import("./pages/admin/Tasks"), "Tasks"),
+});
+const adminMails = createRoute({
+  getParentRoute: () => admin,
+  path: "mails",
+  component: lazyRouteComponent(() => import("./pages/admin/Mails"), "Mails"),
+});
+const adminAudit = createRoute({
+  getParentRoute: () => admin,
+  path: "audit",
+  component: lazyRouteComponent(() => import("./pages/admin/Audit"), "Audit"),
+});
+
 const tree = root.addChildren([
   signIn,
   signUp,
@@ -161,7 +220,8 @@ const tree = root.addChildren([
   shell.addChildren([
     instances,
     instance.addChildren([instanceIndex, chat.addChildren([chatIndex, chatSession]), files, terminal, desktop, logs, settings]),
-    account.addChildren([accountIndex, keys, invites, sessions]),
+    account.addChildren([accountIndex, keys, invites, usage, history, sessions]),
+    admin.addChildren([adminIndex, adminUsers, adminInvites, adminInstances, adminTasks, adminMails, adminAudit]),
   ]),
 ]);
 

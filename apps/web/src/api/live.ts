@@ -4,7 +4,7 @@ import { useEffect, useState } from "react";
 import { follow } from "../lib/follow";
 import type { SseEvent } from "../lib/sse";
 import { api, unwrap, type Instance, type Operation } from "./client";
-import { forgetInstance, instancesQuery, operationQuery, storeInstance } from "./queries";
+import { deletedInstancesQuery, forgetInstance, instancesQuery, operationQuery, storeInstance } from "./queries";
 
 const OPERATIONS = 200;
 
@@ -40,6 +40,7 @@ function take(client: QueryClient, event: SseEvent, onFailure: (operation: Opera
       break;
     case "instance.purged":
       forgetInstance(client, (data as { instance_id: string }).instance_id);
+      void client.invalidateQueries({ queryKey: deletedInstancesQuery.queryKey });
       break;
     case "operation.updated": {
       note(client, (data as { operation: Operation }).operation, onFailure);

@@ -15,6 +15,12 @@ export const instancesQuery = queryOptions({
   queryFn: () => unwrap(api.GET("/api/instances", { params: { query: { limit: PAGE } } })),
 });
 
+/** What was deleted and can still be restored. */
+export const deletedInstancesQuery = queryOptions({
+  queryKey: ["instances", "deleted"],
+  queryFn: () => unwrap(api.GET("/api/instances", { params: { query: { deleted: true, limit: PAGE } } })),
+});
+
 export const instanceQuery = (id: string) =>
   queryOptions({
     queryKey: ["instance", id],
@@ -35,6 +41,17 @@ export const entitlementsQuery = queryOptions({
   queryFn: () => unwrap(api.GET("/api/account/entitlements", { params: { query: { limit: PAGE } } })),
 });
 
+export const accountQuery = queryOptions({
+  queryKey: ["account"],
+  queryFn: () => unwrap(api.GET("/api/account")),
+});
+
+export const plansQuery = queryOptions({
+  queryKey: ["plans"],
+  queryFn: () => unwrap(api.GET("/api/plans")),
+  staleTime: Infinity,
+});
+
 export const browserSessionsQuery = queryOptions({
   queryKey: ["sessions"],
   queryFn: () => unwrap(api.GET("/api/account/sessions", { params: { query: { limit: PAGE } } })),
@@ -49,15 +66,17 @@ export const chatSessionsQuery = (id: string) =>
 /** Puts what is known of an instance by now where every page looks. */
 export function storeInstance(client: QueryClient, instance: Instance): void {
   client.setQueryData(instanceQuery(instance.id).queryKey, instance);
-  client.setQueryData(instancesQuery.queryKey, (list) => {
-    if (!list) return list;
-    if (isGone(instance)) return list.filter((other) => other.id !== instance.id);
-    const known = list.some((other) => other.id === instance.id);
-    // Ids grow with time: newest first.
-    return known
-      ? list.map((other) => (other.id === instance.id ? instance : other))
-      : [instance, ...list].sort((a, b) => (a.id < b.id ? 1 : -1));
-  });
+  client.setQueryData(instancesQuery.queryKey, (list) => list && placed(list, instance, !isGone(instance)));
+  client.setQueryData(deletedInstancesQuery.queryKey, (list) => list && placed(list, instance, isGone(instance)));
+}
+
+function placed(list: Instance[], instance: Instance, belongs: boolean): Instance[] {
+  if (!belongs) return list.filter((other) => other.id !== instance.id);
+  const known = list.some((other) => other.id === instance.id);
+  // Ids grow with time: newest first.
+  return known
+    ? list.map((other) => (other.id === instance.id ? instance : other))
+    : [instance, ...list].sort((a, b) => (a.id < b.id ? 1 : -1));
 }
 
 export function forgetInstance(client: QueryClient, id: string): void {

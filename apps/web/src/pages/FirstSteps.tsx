@@ -12,7 +12,7 @@ export function FirstSteps({ onCreate }: { onCreate: () => void }) {
       <ol>
         <li>
           <h2>Create an instance</h2>
-          <p>It takes about half a minute. You need an invite code, or a plan.</p>
+          <p>It takes about half a minute. You need an invite code; the operator of this service gives them out.</p>
           <Button kind="primary" icon={<Plus aria-hidden />} onClick={onCreate}>
             Create your first instance
           </Button>

@@ -1,13 +1,13 @@
-import { useSuspenseQuery } from "@tanstack/react-query";
+import { useQuery, useSuspenseQuery } from "@tanstack/react-query";
 import { Link, useNavigate } from "@tanstack/react-router";
 import { Boxes, EllipsisVertical, MessageSquare, Play, Plus, RotateCw, Settings, Square, Trash2 } from "lucide-react";
 import { useDeferredValue, useState } from "react";
 
 import type { Instance } from "../api/client";
-import { instancesQuery } from "../api/queries";
+import { deletedInstancesQuery, instancesQuery } from "../api/queries";
 import { Progress } from "../instance/Progress";
 import { useVerbs } from "../instance/verbs";
-import { ago } from "../lib/format";
+import { ago, when } from "../lib/format";
 import { Button, IconButton } from "../ui/Button";
 import { Confirm } from "../ui/Dialog";
 import { Menu, MenuItem, MenuLine } from "../ui/Menu";
@@ -58,8 +58,34 @@ export function Instances() {
           ))}
         </ul>
       )}
+      <Deleted />
       <CreateInstance open={creating} onOpenChange={setCreating} />
     </div>
+  );
+}
+
+/** What was deleted, while it can be restored. */
+function Deleted() {
+  const { data: deleted } = useQuery(deletedInstancesQuery);
+  if (!deleted?.length) return null;
+  return (
+    <details className="card">
+      <summary>Recently deleted ({deleted.length})</summary>
+      <ul className="rows">
+        {deleted.map((instance) => (
+          <li key={instance.id}>
+            <Trash2 aria-hidden />
+            <div className="grow">
+              <Link to="/instances/$id" params={{ id: instance.id }}>
+                {instance.name}
+              </Link>
+              {instance.deleted_at && <p className="soft">Deleted {ago(instance.deleted_at)}</p>}
+            </div>
+            {instance.restorable_until && <span className="soft">Kept until {when(instance.restorable_until)}</span>}
+          </li>
+        ))}
+      </ul>
+    </details>
   );
 }
 

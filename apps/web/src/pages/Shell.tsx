@@ -1,6 +1,6 @@
 import { useQueryClient, useSuspenseQuery } from "@tanstack/react-query";
 import { Link, Outlet, useNavigate, useRouter } from "@tanstack/react-router";
-import { BookOpen, Boxes, CircleUserRound, CloudOff, KeyRound, LogOut, Ticket } from "lucide-react";
+import { BookOpen, Boxes, CircleUserRound, CloudOff, KeyRound, LogOut, ShieldCheck, Ticket } from "lucide-react";
 import { useCallback, useState } from "react";
 
 import { api, unwrap, type Operation } from "../api/client";
@@ -22,6 +22,7 @@ export function Shell() {
     },
     [say],
   );
+  const { data: user } = useSuspenseQuery(sessionQuery);
   const client = useQueryClient();
   const router = useRouter();
   // The session has ended, here or elsewhere: the guard of the pages asks to sign in.
@@ -48,6 +49,12 @@ export function Shell() {
             <BookOpen aria-hidden />
             <span>Docs</span>
           </a>
+          {user.role === "operator" && (
+            <Link to="/admin">
+              <ShieldCheck aria-hidden />
+              <span>Operator</span>
+            </Link>
+          )}
         </nav>
         <span className="grow" />
         {connection === "lost" && (

@@ -6,6 +6,7 @@ import { sessionQuery } from "../api/queries";
 import { Button } from "../ui/Button";
 import { Field } from "../ui/Field";
 import { useTitle } from "../ui/Page";
+import { useToast } from "../ui/toast";
 import { Gate, useSubmit, withFields } from "./Gate";
 import { exactly, text } from "./SignIn";
 
@@ -14,6 +15,7 @@ export function SignUp() {
   const { next, invite } = useSearch({ from: "/sign-up" });
   const navigate = useNavigate();
   const client = useQueryClient();
+  const say = useToast();
   const { busy, submit, fields, general } = useSubmit(
     async (form: FormData) => {
       const body = {
@@ -25,6 +27,7 @@ export function SignUp() {
       const { user } = await unwrap(api.POST("/api/auth/signup", { body }));
       client.clear();
       client.setQueryData(sessionQuery.queryKey, user);
+      say({ text: `A mail to confirm ${user.email} is on its way.` });
       await navigate({ href: next ?? "/instances" });
     },
     (problem) => (problem.status === 409 ? "email" : problem.reason === "invite_invalid" ? "invite_code" : undefined),

@@ -13,7 +13,7 @@ const WORDS: Record<Instance["status"], [word: string, tone: string]> = {
 };
 
 /** What an instance does, in a word and a dot. */
-export function StatusBadge({ instance }: { instance: Instance }) {
+export function StatusBadge({ instance }: { instance: Pick<Instance, "status"> }) {
   const [word, tone] = WORDS[instance.status];
   return (
     <span className={`status ${tone}`}>
@@ -23,6 +23,6 @@ export function StatusBadge({ instance }: { instance: Instance }) {
   );
 }
 
-export function isBusy(instance: Instance): boolean {
+export function isBusy(instance: Pick<Instance, "status">): boolean {
   return WORDS[instance.status][1] === "busy";
 }

@@ -1,12 +1,15 @@
 import { useSuspenseQuery } from "@tanstack/react-query";
-import { Link, Outlet } from "@tanstack/react-router";
-import { KeyRound, MonitorSmartphone, Ticket } from "lucide-react";
+import { Outlet } from "@tanstack/react-router";
+import { ChartColumn, KeyRound, MonitorSmartphone, ScrollText, Ticket } from "lucide-react";
 
 import { sessionQuery } from "../../api/queries";
+import { Tabs } from "../Tabs";
 
 const TABS = [
   { to: "/account/keys", name: "API keys", icon: KeyRound },
   { to: "/account/invites", name: "Invites", icon: Ticket },
+  { to: "/account/usage", name: "Usage", icon: ChartColumn },
+  { to: "/account/audit", name: "History", icon: ScrollText },
   { to: "/account/sessions", name: "Profile", icon: MonitorSmartphone },
 ] as const;
 
@@ -18,14 +21,7 @@ export function AccountLayout() {
         <h1>Account</h1>
         <span className="soft">{user.email}</span>
       </div>
-      <nav className="tabs" aria-label="Account">
-        {TABS.map(({ to, name, icon: Icon }) => (
-          <Link key={to} to={to}>
-            <Icon aria-hidden />
-            <span>{name}</span>
-          </Link>
-        ))}
-      </nav>
+      <Tabs name="Account" tabs={TABS} />
       <Outlet />
     </div>
   );

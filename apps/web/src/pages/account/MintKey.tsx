@@ -21,7 +21,7 @@ const SCOPES: [scope: Scope, meaning: string][] = [
   ["gateway", "Reach the OpenClaw gateway itself"],
   ["account", "Manage this account: keys, sessions, invites"],
 ];
-const DAYS: [days: number, name: string][] = [
+export const DAYS: [days: number, name: string][] = [
   [0, "Never"],
   [1, "In a day"],
   [7, "In a week"],
@@ -30,6 +30,11 @@ const DAYS: [days: number, name: string][] = [
   [365, "In a year"],
 ];
 const DAY_MS = 86_400_000;
+
+/** Returns the instant so many days from now; none for 0. */
+export function inDays(days: number): string | null {
+  return days > 0 ? new Date(Date.now() + days * DAY_MS).toISOString() : null;
+}
 
 export function MintKey({ open, onOpenChange }: { open: boolean; onOpenChange: (open: boolean) => void }) {
   const [made, setMade] = useState<MintedKey | null>(null);
@@ -49,13 +54,12 @@ function Form({ onMade, onCancel }: { onMade: (key: MintedKey) => void; onCancel
   const { data: instances } = useQuery(instancesQuery);
   const [some, setSome] = useState(false);
   const { busy, submit, fields, general } = useSubmit(async (form: FormData) => {
-    const days = Number(form.get("days"));
     const body = {
       name: text(form, "name"),
       scopes: form.getAll("scope") as Scope[],
       instance_ids: some ? (form.getAll("instance") as string[]) : null,
       ip_allow: text(form, "ip_allow") ? text(form, "ip_allow").split(/[\s,]+/) : null,
-      expires_at: days > 0 ? new Date(Date.now() + days * DAY_MS).toISOString() : null,
+      expires_at: inDays(Number(form.get("days"))),
     };
     const minted = await unwrap(api.POST("/api/keys", { body }));
     onMade(minted);

@@ -1,14 +1,17 @@
-import { useQueryClient, useSuspenseQuery } from "@tanstack/react-query";
+import { useQuery, useQueryClient, useSuspenseQuery } from "@tanstack/react-query";
 import { useNavigate } from "@tanstack/react-router";
 import { Trash2 } from "lucide-react";
 import { useRef, useState } from "react";
 
 import { api, unwrap } from "../../api/client";
-import { browserSessionsQuery, sessionQuery } from "../../api/queries";
+import { messageOf } from "../../api/problem";
+import { accountQuery, browserSessionsQuery, sessionQuery } from "../../api/queries";
 import { when } from "../../lib/format";
 import { Button } from "../../ui/Button";
 import { Dialog } from "../../ui/Dialog";
 import { Field } from "../../ui/Field";
+import { Notice } from "../../ui/Notice";
+import { Spinner } from "../../ui/Page";
 import { useToast } from "../../ui/toast";
 import { useSubmit, withFields } from "../Gate";
 import { exactly, text } from "../SignIn";
@@ -30,10 +33,6 @@ export function Profile() {
         <Field label="Name" hint="What to call you; may be left empty." name="name" autoComplete="name" defaultValue={user.name ?? ""} maxLength={100} error={fields["name"]} />
         <dl className="facts">
           <div>
-            <dt>E-mail address</dt>
-            <dd>{user.email}</dd>
-          </div>
-          <div>
             <dt>Member since</dt>
             <dd>{when(user.created_at)}</dd>
           </div>
@@ -47,6 +46,62 @@ export function Profile() {
         <footer>
           <Button type="submit" busy={busy}>
             Save
+          </Button>
+        </footer>
+      </form>
+    </section>
+  );
+}
+
+/** The address: whether it is proven, which one waits to be, and its change. */
+export function Address() {
+  const { data: account, error } = useQuery(accountQuery);
+  const client = useQueryClient();
+  const say = useToast();
+  const form = useRef<HTMLFormElement>(null);
+  const again = useSubmit(async () => {
+    await unwrap(api.POST("/api/auth/email/resend"));
+    say({ text: "The mail is on its way once more." });
+  });
+  const change = useSubmit(
+    async (data: FormData) => {
+      const email = text(data, "email");
+      await unwrap(api.PATCH("/api/account", { body: { email, current_password: exactly(data, "current") } }));
+      form.current?.reset();
+      say({ text: `A mail to confirm ${email} is on its way.` });
+      await client.invalidateQueries({ queryKey: accountQuery.queryKey });
+    },
+    ({ status }) => (status === 409 ? "email" : status === 401 || status === 403 ? "current_password" : undefined),
+  );
+  if (!account) return error ? <Notice kind="bad">{messageOf(error)}</Notice> : <Spinner />;
+  const waiting = account.pending_email ?? (account.email_verified ? null : account.email);
+  return (
+    <section className="card">
+      <h2>E-mail address</h2>
+      <p>
+        <strong>{account.email}</strong> {account.email_verified && <span className="status good">Confirmed</span>}
+      </p>
+      {waiting && (
+        <Notice
+          kind="warn"
+          title={`${waiting} is not confirmed.`}
+          action={
+            <Button size="small" busy={again.busy} onClick={() => void again.submit()}>
+              Send the mail again
+            </Button>
+          }
+        >
+          {account.pending_email ? "It becomes your address once you open the link in the mail that was sent there." : "Open the link in the mail that was sent there."}
+        </Notice>
+      )}
+      {again.general}
+      {change.general}
+      <form ref={form} onSubmit={withFields(change.submit)} noValidate>
+        <Field label="New address" name="email" type="email" autoComplete="email" error={change.fields["email"]} />
+        <Field label="Your password" name="current" type="password" autoComplete="current-password" error={change.fields["current_password"]} />
+        <footer>
+          <Button type="submit" busy={change.busy}>
+            Change the address
           </Button>
         </footer>
       </form>

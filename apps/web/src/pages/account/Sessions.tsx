@@ -9,7 +9,7 @@ import { Button } from "../../ui/Button";
 import { Notice } from "../../ui/Notice";
 import { Spinner, useTitle } from "../../ui/Page";
 import { useSubmit } from "../Gate";
-import { Deletion, Password, Profile } from "./Profile";
+import { Address, Deletion, Password, Profile } from "./Profile";
 
 export function Sessions() {
   useTitle("Profile");
@@ -17,6 +17,7 @@ export function Sessions() {
   return (
     <>
       <Profile />
+      <Address />
       <section className="card">
         <h2>Where you are signed in</h2>
         {error && <Notice kind="bad">{messageOf(error)}</Notice>}
