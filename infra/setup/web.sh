@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # web.sh build|lint|test: the browser app in apps/web.
 #   build  apps/web/dist, anew only when its sources or openapi.yaml changed; instant and offline else
-#   lint   eslint and tsc
+#   lint   eslint, tsc and the budget of the first load
 #   test   unit tests, then the journeys in Chromium against $REEF_BIN
 # npm, of whatever age, only fetches; everything runs on the pinned Node (openclaw.sh).
 set -euo pipefail
@@ -47,7 +47,21 @@ build() {
     echo "$key" >"$state/build"
 }
 
+# Everything that the first page is made of, as it is sent, in bytes.
+FIRST_LOAD_MAX=256000
+budget() {
+    local file bytes total=0 list=
+    for file in index.html $(grep -oE 'assets/[^"]+' dist/index.html); do
+        bytes=$(gzip -9 <"dist/$file" | wc -c)
+        total=$((total + bytes))
+        list+=$(printf '\n%9d  %s' "$bytes" "$file")
+    done
+    [ "$total" -le "$FIRST_LOAD_MAX" ] || die "the first load is $total bytes, more than $FIRST_LOAD_MAX:$list"
+}
+
 lint() {
+    build
+    budget
     modules
     schema
     bin typescript/bin/tsc
