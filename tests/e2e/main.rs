@@ -13,7 +13,7 @@ mod mail;
 mod platform;
 mod random_kills;
 mod sse;
-mod terminal;
 mod stop;
+mod terminal;
 mod vnc;
 mod workbench;
