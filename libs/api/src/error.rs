@@ -22,7 +22,7 @@ pub struct ApiError {
     message: Cow<'static, str>,
     details: Value,
     retry_after: Option<u64>,
-    rate: Option<RateState>,
+    rate: Option<Box<RateState>>,
     cause: Option<Arc<dyn Error + Send + Sync>>,
 }
 
@@ -107,13 +107,13 @@ impl ApiError {
     /// Says which budget is used up.
     #[must_use]
     pub(crate) fn with_rate(mut self, rate: RateState) -> Self {
-        self.rate = Some(rate);
+        self.rate = Some(Box::new(rate));
         self
     }
 
     /// Returns the budget that is used up, where that is the error.
     pub(crate) fn rate(&self) -> Option<&RateState> {
-        self.rate.as_ref()
+        self.rate.as_deref()
     }
 
     /// Returns the code.

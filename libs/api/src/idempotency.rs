@@ -58,6 +58,16 @@ pub(crate) fn is_remembered(method: &Method, route: &str) -> bool {
     !method.is_safe() && route.starts_with("/api/") && !has_passwords && !is_doors
 }
 
+/// Tells whether doors remember requests to a route; of chat each operation says that by itself. Raw bodies are not
+/// remembered, and neither is what is streamed.
+pub(crate) fn is_remembered_by_doors(method: &Method, route: &str) -> bool {
+    let Some(rest) = route.strip_prefix(ON_INSTANCE).and_then(|rest| rest.strip_prefix('/')) else {
+        return false;
+    };
+    let is_used = ["files", "terminal", "vnc"].contains(&rest.split('/').next().unwrap_or_default());
+    is_used && !method.is_safe() && *method != Method::PUT && !["files/archive", "files/url"].contains(&rest)
+}
+
 /// What it takes to reach the routes that are remembered, by method and path.
 pub(crate) type Needs = Arc<HashMap<(Method, String), Need>>;
 
@@ -276,6 +286,24 @@ mod tests {
             "/docs",
         ] {
             assert!(!is_remembered(&Method::POST, route), "{route}");
+        }
+    }
+
+    #[test]
+    fn doors_remember_what_is_done_in_an_instance() {
+        for (method, rest, expected) in [
+            (Method::POST, "terminal/exec", true),
+            (Method::DELETE, "files", true),
+            (Method::DELETE, "terminal/sessions/{tid}", true),
+            (Method::POST, "vnc/input", true),
+            (Method::GET, "files", false),
+            (Method::PUT, "files/content", false),
+            (Method::POST, "files/archive", false),
+            (Method::POST, "files/url", false),
+            (Method::POST, "start", false),
+        ] {
+            let route = format!("/api/instances/{{id}}/{rest}");
+            assert_eq!(is_remembered_by_doors(&method, &route), expected, "{method} {rest}");
         }
     }
 

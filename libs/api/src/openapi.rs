@@ -20,7 +20,10 @@ use utoipa::{
 };
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::{caller::Need, idempotency::is_remembered};
+use crate::{
+    caller::Need,
+    idempotency::{is_remembered, is_remembered_by_doors},
+};
 
 /// The document in its two forms.
 pub(crate) struct Rendered {
@@ -217,7 +220,7 @@ fn complete(method: &Method, path: &str, operation: &mut Operation) {
     if is_on_instance || has_body || names_one || is_remembered {
         errors.push(C::Conflict);
     }
-    if is_remembered {
+    if is_remembered || is_remembered_by_doors(method, path) {
         operation.parameters.get_or_insert_default().push(RefOr::T(idempotency_key()));
     }
     if is_on_instance && goes_to_door {
@@ -252,7 +255,8 @@ fn idempotency_key() -> Parameter {
         .description(Some(
             "Repeating the request with the same key within 24 h gets the first one's answer (`Idempotent-Replayed: true`), \
              without what is shown only once. Another request under it: 422; while the first one runs: 409. After an error \
-             the key is free again.",
+             the key is free again. The answer of a command or of a file operation is kept up to 64 KiB, after which it \
+             is a 409 that says so; a stream is not kept.",
         ))
         .schema(Some(schema))
         .build()

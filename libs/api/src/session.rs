@@ -28,7 +28,10 @@ pub(crate) fn layer(state: &ApiState) -> SessionManagerLayer<DbSessionStore> {
 
 /// Signs a browser in under a new cookie, whatever it had before (OWASP: session fixation).
 pub(crate) async fn begin(session: &Session, user: UserId, client: &Client) -> ApiResult<()> {
-    session.flush().await.map_err(ApiError::internal)?;
+    // Where there is none the library would warn of it.
+    if session.id().is_some() {
+        session.flush().await.map_err(ApiError::internal)?;
+    }
     session.insert(SignedIn::KEY, SignedIn::new(user, client)).await.map_err(ApiError::internal)?;
     session.save().await.map_err(ApiError::internal)
 }

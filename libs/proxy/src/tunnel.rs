@@ -297,7 +297,8 @@ mod tests {
         let error = relay(client_far, door_far, &silent, silently).await.unwrap_err();
         assert!(matches!(error, TunnelError::Idle));
 
-        let causes: [(fn(&Limits) -> &CancellationToken, &str); 3] = [
+        type Cause = fn(&Limits) -> &CancellationToken;
+        let causes: [(Cause, &str); 3] = [
             (|limits| &limits.revoked, "Revoked"),
             (|limits| &limits.leaving, "Leaving"),
             (|limits| &limits.closing, "Closing"),

@@ -4,7 +4,6 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
     os::unix::{fs::OpenOptionsExt, process::ExitStatusExt},
-    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -20,9 +19,6 @@ use crate::{
     home::{End, Locked, Run},
     proc::{self, Process},
 };
-
-/// A log larger than this is put aside when a door starts.
-const LOG_BYTES_MAX: u64 = 4 << 20;
 
 /// What a door inherits of our environment, certificates to trust among it; the rest, our secrets too, is none of its
 /// business.
@@ -55,7 +51,9 @@ impl Locked {
         {
             return Err(error);
         }
-        let log = open_log(&self.path.join("door.log"))?;
+        // The door keeps it small.
+        let log =
+            OpenOptions::new().append(true).create(true).mode(0o600).open(self.path.join("door.log"))?;
         let mut command = Command::new("setsid");
         command.args(["/bin/sh", "-c", BECOME_DOOR, "reef-door"]);
         command.arg(&sandbox.instance_bin).arg("door");
@@ -131,13 +129,6 @@ impl Locked {
         }
         self.write_record()
     }
-}
-
-fn open_log(path: &Path) -> io::Result<fs::File> {
-    if fs::metadata(path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
-        fs::rename(path, path.with_extension("log.1"))?;
-    }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 /// Runs what blocks off the async threads. A caller that is dropped leaves it running to its end.
