@@ -157,10 +157,10 @@ test("whoever is signed out elsewhere is asked to sign in", async () => {
   await here.page.getByText("Saved.").first().waitFor();
   await here.page.getByLabel("Present password").fill("a wrong one altogether");
   await here.page.getByLabel("New password").fill("an even longer password");
-  await here.page.getByRole("button", { name: "Change" }).click();
+  await here.page.getByRole("button", { name: "Change", exact: true }).click();
   await here.page.getByLabel("Present password").and(here.page.locator("[aria-invalid]")).waitFor();
   await here.page.getByLabel("Present password").fill("a rather long password");
-  await here.page.getByRole("button", { name: "Change" }).click();
+  await here.page.getByRole("button", { name: "Change", exact: true }).click();
   await here.page.getByText("Your password is changed.").first().waitFor();
 
   await here.page.getByRole("button", { name: "Account", exact: true }).click();

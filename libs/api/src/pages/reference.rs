@@ -117,7 +117,7 @@ fn section(operation: &Operation<'_>) -> Markup {
                 button.quiet type="button" hidden aria-label={ "Try it: " (operation.text("operationId")) } { "Try it" }
             }
             @if let Some(parameters) = parameters {
-                div.wide { table {
+                div.wide tabindex="0" { table {
                     thead { tr { th { "Parameter" } th { "In" } th { "Type" } th { "Meaning" } } }
                     tbody { @for parameter in parameters {
                         tr {
@@ -135,7 +135,7 @@ fn section(operation: &Operation<'_>) -> Markup {
             }
             details {
                 summary { "Answers" }
-                div.wide { table { tbody { @for (status, response) in responses.into_iter().flatten() {
+                div.wide tabindex="0" { table { tbody { @for (status, response) in responses.into_iter().flatten() {
                     tr { td { code { (status) } } td { (answer(response)) } }
                 } } } }
             }
@@ -172,7 +172,7 @@ fn properties(schema: &Value) -> Markup {
             @if part.get("$ref").is_some() { p { "All of " (kind(part)) ", and:" } }
             @let properties = part["properties"].as_object().unwrap_or(&empty);
             @if !properties.is_empty() {
-                div.wide { table { tbody { @for (name, value) in properties {
+                div.wide tabindex="0" { table { tbody { @for (name, value) in properties {
                     @let is_required = part["required"].as_array().is_some_and(|names| names.iter().any(|n| n == name));
                     tr {
                         td { code { (name) } @if is_required { " *" } }
