@@ -173,7 +173,7 @@ test("whoever is signed out elsewhere is asked to sign in", async () => {
   await here.page.getByRole("button", { name: "Sign in" }).click();
   await here.page.waitForURL("**/account/sessions");
   await here.page.getByRole("button", { name: "Delete account" }).click();
-  await here.page.getByLabel("Your password").fill("an even longer password");
+  await here.page.getByRole("dialog").getByLabel("Your password").fill("an even longer password");
   await here.page.getByRole("dialog").getByRole("button", { name: "Delete account" }).click();
   await here.page.waitForURL("**/sign-up");
   await here.finish();
